@@ -1,0 +1,212 @@
+"""The tutorial network, whole: convolution, 2x2 max-pooling, dense, softmax and plain SGD in compiled loops.
+
+`FusedNetwork` keeps the weights in the kernels' layout between calls and gives them back in the public one.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from fastcnn.backends.numba.fused_batch import CHUNKS, IMAGES, BlockWorkspace, block_workspace, infer, infer_few, train_batches
+from fastcnn.backends.numba.fused_each import train_each
+from fastcnn.backends.numba.fused_layers import BLOCK, Geometry, Network, Workspace
+from fastcnn.backends.numba.simd import LANES, aligned_zeros
+
+#: The logit of a class that only pads a block of ten: its probability is zero.
+_NO_CLASS = np.float32(-1e30)
+
+
+def _up(size: int, multiple: int) -> int:
+    return -(-size // multiple) * multiple
+
+
+class FusedNetwork:
+    """A convolution ("valid", stride 1), 2x2 max-pooling and a dense softmax layer, trained by plain SGD.
+
+    Args:
+        image_shape: height, width and channels of an image.
+        filters: (kh, kw, C, F).
+        conv_bias: (F,), or None for a convolution without.
+        weights: (pooled height * pooled width * F, classes); the inputs in the order (row, column, filter).
+        bias: (classes,).
+        scale: with `offset`, what is done to each pixel first: ``pixel * scale + offset``.
+        offset: see `scale`.
+        ties: whether of several greatest elements in a pooling window the "first" or "all" receive the gradient.
+        train_conv: False leaves the convolution as it is.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        filters: NDArray[Any],
+        conv_bias: NDArray[Any] | None,
+        weights: NDArray[Any],
+        bias: NDArray[Any],
+        *,
+        scale: float = 1.0,
+        offset: float = 0.0,
+        ties: Literal["first", "all"] = "first",
+        train_conv: bool = True,
+    ) -> None:
+        height, width, channels = image_shape
+        kernel_height, kernel_width, _, count = filters.shape
+        pooled_height, pooled_width = (height - kernel_height + 1) // 2, (width - kernel_width + 1) // 2
+        classes = bias.size
+        vectors = _up(pooled_height * pooled_width, LANES) // LANES
+        plane = _up((kernel_height // 2 + 1) * pooled_width + (vectors + 1) * LANES, LANES)
+        taps = kernel_height * kernel_width * channels
+        self._geometry = g = Geometry(
+            height=height,
+            width=width,
+            channels=channels,
+            kernel_height=kernel_height,
+            kernel_width=kernel_width,
+            filters=count,
+            classes=classes,
+            pooled_height=pooled_height,
+            pooled_width=pooled_width,
+            vectors=vectors,
+            plane=plane,
+            planes=2 * channels * (kernel_width + 1) * plane,
+            image=channels * height * width + 2 * LANES + kernel_width,
+            row=_up(taps + 1, 16),
+            blocks=_up(classes, BLOCK) // BLOCK,
+            padded=_up(_up(classes, BLOCK) + LANES, LANES),
+            conv_bias=conv_bias is not None,
+            first_only=ties == "first",
+            train_conv=train_conv,
+        )
+        rows = aligned_zeros((count, g.row))
+        rows[:, :taps] = filters.transpose(3, 2, 0, 1).reshape(count, taps)
+        if conv_bias is not None:
+            rows[:, taps] = conv_bias
+        padded_bias = aligned_zeros(g.padded)
+        padded_bias[:] = _NO_CLASS
+        padded_bias[:classes] = bias
+        self._network = Network(
+            filters=rows.reshape(-1),
+            weights=_pack(g, weights),
+            bias=padded_bias,
+            scaling=np.array([scale, offset], np.float32),
+        )
+        self._one_image: dict[type, Workspace] = {}
+        self._blocks: dict[tuple[type, int], BlockWorkspace] = {}
+
+    def train(
+        self,
+        images: NDArray[Any],
+        labels: NDArray[np.int64],
+        order: NDArray[np.int64],
+        learning_rate: float,
+        batch_size: int,
+    ) -> tuple[float, int, int]:
+        """Take one SGD step for each batch of `order`.
+
+        Args:
+            images: (N, H, W, C), uint8 or float32, contiguous.
+            labels: (N,).
+            order: (M,): the samples to visit, in this order; a last batch may be short.
+            learning_rate: of the mean gradient of a batch.
+            batch_size: samples a step.
+
+        Returns:
+            The sum of the losses, the number of right guesses (both of the forward pass before each update), and how
+            many samples were learnt: less than M where the loss of sample number ``done`` was not finite.
+        """
+        rate = np.float32(learning_rate)
+        if batch_size == 1:
+            work = self._one_image.setdefault(images.dtype.type, _one_image_workspace(self._geometry, images.dtype.type))
+            return train_each(self._geometry, images.reshape(-1), labels, order, rate, self._network, work)
+        blocks = -(-min(batch_size, order.size) // IMAGES)
+        chunks = min(blocks, CHUNKS)
+        g = self._geometry
+        gradients = Network(
+            filters=np.empty((chunks, g.filters * g.row), np.float32),
+            weights=aligned_zeros((chunks, self._network.weights.size)),
+            bias=np.empty((chunks, g.padded), np.float32),
+            scaling=self._network.scaling,
+        )
+        losses, hits = np.empty(order.size), np.empty(order.size, np.bool_)
+        work = self._block_workspace(images.dtype.type, min(chunks, numba.get_num_threads()))
+        done = train_batches(
+            g, images.reshape(-1), labels, order, batch_size, rate, self._network, work, gradients, losses, hits
+        )
+        return float(losses[:done].sum()), int(np.count_nonzero(hits[:done])), done
+
+    def evaluate(self, images: NDArray[Any], labels: NDArray[np.int64]) -> tuple[float, int]:
+        """The sum of the losses and the number of right guesses on images (N, H, W, C) with labels (N,)."""
+        _, losses, hits = self._infer(images, labels)
+        return float(losses.sum()), int(np.count_nonzero(hits))
+
+    def predict(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        """Probabilities (N, classes) of images (N, H, W, C)."""
+        return self._infer(images, np.zeros(len(images), np.int64))[0]
+
+    def _infer(
+        self, images: NDArray[Any], labels: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.bool_]]:
+        count = len(images)
+        probabilities = np.empty((count, self._geometry.classes), np.float32)
+        losses, hits = np.empty(count), np.empty(count, np.bool_)
+        tasks = min(-(-count // IMAGES), numba.get_num_threads())
+        work = self._block_workspace(images.dtype.type, tasks)
+        # A parallel region costs more than a block of images.
+        run = infer_few if tasks <= 1 else infer
+        run(self._geometry, images.reshape(-1), labels, np.arange(count), self._network, work, probabilities, losses, hits)
+        return probabilities, losses, hits
+
+    def _block_workspace(self, pixel: type, tasks: int) -> BlockWorkspace:
+        key = pixel, tasks
+        if key not in self._blocks:
+            self._blocks[key] = block_workspace(self._geometry, tasks, pixel)
+        return self._blocks[key]
+
+    def weights(self) -> tuple[NDArray[np.float32], NDArray[np.float32] | None, NDArray[np.float32], NDArray[np.float32]]:
+        """Fresh arrays in the layouts of the constructor: filters, conv_bias (or None), weights, bias."""
+        g = self._geometry
+        taps = g.channels * g.kernel_height * g.kernel_width
+        rows = self._network.filters.reshape(g.filters, g.row)
+        filters = rows[:, :taps].reshape(g.filters, g.channels, g.kernel_height, g.kernel_width).transpose(2, 3, 1, 0)
+        return (
+            np.ascontiguousarray(filters),
+            rows[:, taps].copy() if g.conv_bias else None,
+            _unpack(g, self._network.weights),
+            self._network.bias[: g.classes].copy(),
+        )
+
+
+def _one_image_workspace(g: Geometry, pixel: type) -> Workspace:
+    return Workspace(
+        image=np.zeros(g.image, pixel),
+        planes=aligned_zeros(2 * g.planes),
+        transformed=aligned_zeros(2 * 16 * g.vectors * LANES),
+        pooled=aligned_zeros(g.filters * g.vectors * LANES),
+        winners=np.zeros(4 * g.filters * g.vectors, np.uint16),
+        grad_pooled=aligned_zeros(g.vectors * LANES),
+        sums=aligned_zeros(g.blocks * BLOCK * LANES),
+        logits=aligned_zeros(g.padded),
+        delta=aligned_zeros(g.padded),
+    )
+
+
+def _pack(g: Geometry, weights: NDArray[Any]) -> NDArray[np.float32]:
+    """Dense weights (windows * F, classes) to [filter][block][vector][10][LANES], padding zero."""
+    windows = g.pooled_height * g.pooled_width
+    by_class = np.zeros((g.blocks * BLOCK, g.filters, g.vectors * LANES), np.float32)
+    by_class[: g.classes, :, :windows] = weights.reshape(windows, g.filters, g.classes).transpose(2, 1, 0)
+    packed = aligned_zeros(by_class.size)
+    blocks = by_class.reshape(g.blocks, BLOCK, g.filters, g.vectors, LANES).transpose(2, 0, 3, 1, 4)
+    packed.reshape(blocks.shape)[:] = blocks
+    return packed
+
+
+def _unpack(g: Geometry, packed: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The inverse of `_pack`."""
+    windows = g.pooled_height * g.pooled_width
+    blocks = packed.reshape(g.filters, g.blocks, g.vectors, BLOCK, LANES).transpose(1, 3, 0, 2, 4)
+    by_class = blocks.reshape(g.blocks * BLOCK, g.filters, g.vectors * LANES)[: g.classes, :, :windows]
+    return np.ascontiguousarray(by_class.transpose(2, 1, 0)).reshape(windows * g.filters, g.classes)

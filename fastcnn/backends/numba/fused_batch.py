@@ -1,0 +1,231 @@
+"""The tutorial network on many images at once: mini-batch SGD and inference, on all threads.
+
+Images go through in blocks of sixteen, small enough that a block's activations stay in the second-level cache. A batch is
+cut into chunks of whole blocks; how many depends on the batch alone. Each chunk sums its own gradient, and the chunks'
+gradients are added in their order: results do not depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import prange
+from numpy.typing import NDArray
+
+from fastcnn.backends.numba.fused_layers import (
+    BLOCK,
+    Geometry,
+    Network,
+    conv3x3_backward,
+    conv3x3_pool_forward,
+    conv_backward,
+    conv_pool_forward,
+    dense_backward_block,
+    dense_forward,
+    fetch,
+    finish_logits,
+    is_3x3,
+    judge,
+    network_pointers,
+    softmax,
+    split_into_planes,
+    transform_planes,
+)
+from fastcnn.backends.numba.jit import jit, jit_inline, parallel_jit
+from fastcnn.backends.numba.simd import LANES, address, aligned_zeros, fma, load, shifted, splat, store
+
+#: Images in a block.
+IMAGES = 16
+
+#: Chunks of a batch at the most, and so threads that one batch can occupy.
+CHUNKS = 16
+
+
+class BlockWorkspace(NamedTuple):
+    """What each task needs for a block of images: one row a task."""
+
+    image: NDArray[np.uint8] | NDArray[np.float32]
+    planes: NDArray[np.float32]
+    transformed: NDArray[np.float32]
+    pooled: NDArray[np.float32]
+    winners: NDArray[np.uint16]
+    grad: NDArray[np.float32]
+    sums: NDArray[np.float32]
+    logits: NDArray[np.float32]
+    delta: NDArray[np.float32]
+
+
+def block_workspace(g: Geometry, tasks: int, pixel: type) -> BlockWorkspace:
+    """Room for `tasks` blocks of images whose pixels are of type `pixel` (uint8 or float32)."""
+    activations = g.filters * g.vectors
+    return BlockWorkspace(
+        image=np.zeros((tasks, g.image), pixel),
+        planes=aligned_zeros((tasks, IMAGES * g.planes)),
+        transformed=aligned_zeros((tasks, 16 * g.vectors * LANES)),
+        pooled=aligned_zeros((tasks, IMAGES * activations * LANES)),
+        winners=np.zeros((tasks, IMAGES * 4 * activations), np.uint16),
+        grad=aligned_zeros((tasks, IMAGES * LANES)),
+        sums=aligned_zeros((tasks, IMAGES * g.blocks * BLOCK * LANES)),
+        logits=aligned_zeros((tasks, IMAGES * g.padded)),
+        delta=aligned_zeros((tasks, IMAGES * g.padded)),
+    )
+
+
+@jit_inline
+def _row(array, task):
+    return shifted(address(array), task * array.shape[1])
+
+
+@jit_inline
+def _task_pointers(work, task):
+    return BlockWorkspace(
+        _row(work.image, task),
+        _row(work.planes, task),
+        _row(work.transformed, task),
+        _row(work.pooled, task),
+        _row(work.winners, task),
+        _row(work.grad, task),
+        _row(work.sums, task),
+        _row(work.logits, task),
+        _row(work.delta, task),
+    )
+
+
+@jit
+def _forward_block(g, images, labels, order, first, count, network, work, losses, hits):
+    """Forward pass of ``order[first : first + count]``; leaves their probabilities in `delta`."""
+    activations = g.filters * g.vectors
+    for n in range(count):
+        planes = shifted(work.planes, n * g.planes)
+        fetch(g, images, order[first + n], work.image)
+        split_into_planes(g, work.image, network.scaling, planes)
+        pooled = shifted(work.pooled, n * activations * LANES)
+        winners = shifted(work.winners, 4 * n * activations)
+        for f in range(g.filters):
+            if is_3x3(g):
+                conv3x3_pool_forward(g, f, planes, network.filters, pooled, winners)
+            else:
+                conv_pool_forward(g, f, planes, network.filters, pooled, winners)
+    for f in range(g.filters):
+        for n in range(count):
+            pooled = shifted(work.pooled, n * activations * LANES)
+            dense_forward(g, f, pooled, network.weights, shifted(work.sums, n * g.blocks * BLOCK * LANES))
+    for n in range(count):
+        logits = shifted(work.logits, n * g.padded)
+        finish_logits(g, shifted(work.sums, n * g.blocks * BLOCK * LANES), network.bias, logits)
+        top, denominator = softmax(g, logits, shifted(work.delta, n * g.padded))
+        losses[first + n], hits[first + n] = judge(logits, labels[order[first + n]], top, denominator)
+
+
+@jit
+def _backward_block(g, labels, order, first, count, network, work, grad_filters, grad_weights, grad_bias):
+    """Add the gradients of the block that `_forward_block` has just seen."""
+    activations = g.filters * g.vectors
+    for n in range(count):
+        delta = shifted(work.delta, n * g.padded)
+        delta[labels[order[first + n]]] -= np.float32(1.0)
+        for k in range(g.classes):
+            grad_bias[k] += delta[k]
+        for k in range(g.classes, g.padded):
+            delta[k] = np.float32(0.0)
+    for f in range(g.filters):
+        dense_backward_block(g, f, count, work.pooled, work.delta, network.weights, grad_weights, work.grad)
+    if not g.train_conv:
+        return
+    one = np.float32(1.0)
+    for n in range(count):
+        planes = shifted(work.planes, n * g.planes)
+        winners = shifted(work.winners, 4 * n * activations)
+        if is_3x3(g):
+            transform_planes(g, planes, work.transformed)
+        for f in range(g.filters):
+            grad = shifted(work.pooled, (n * activations + f * g.vectors) * LANES)
+            if is_3x3(g):
+                conv3x3_backward(g, f, work.transformed, winners, grad, one, grad_filters, work.logits)
+            else:
+                conv_backward(g, f, planes, winners, grad, one, grad_filters)
+
+
+@parallel_jit
+def train_batches(g, images, labels, order, batch_size, rate, network, work, gradients, losses, hits):
+    """Mini-batch SGD over `order`; `gradients` (a Network) holds one row a chunk. Returns how many samples were learnt."""
+    tasks = work.planes.shape[0]
+    for start in range(0, order.size, batch_size):
+        stop = min(start + batch_size, order.size)
+        blocks = -(-(stop - start) // IMAGES)
+        chunks = min(blocks, CHUNKS)
+        for task in prange(tasks):
+            for chunk in range(task, chunks, tasks):
+                pointers = _task_pointers(work, task)
+                weights = network_pointers(network)
+                grad_filters = _row(gradients.filters, chunk)
+                grad_weights = _row(gradients.weights, chunk)
+                grad_bias = _row(gradients.bias, chunk)
+                for i in range(gradients.filters.shape[1]):
+                    grad_filters[i] = np.float32(0.0)
+                for i in range(gradients.weights.shape[1]):
+                    grad_weights[i] = np.float32(0.0)
+                for i in range(g.padded):
+                    grad_bias[i] = np.float32(0.0)
+                for block in range(chunk * blocks // chunks, (chunk + 1) * blocks // chunks):
+                    first = start + block * IMAGES
+                    count = min(IMAGES, stop - first)
+                    _forward_block(g, address(images), labels, order, first, count, weights, pointers, losses, hits)
+                    _backward_block(
+                        g, labels, order, first, count, weights, pointers, grad_filters, grad_weights, grad_bias
+                    )
+        for n in range(start, stop):
+            if not math.isfinite(losses[n]):
+                return n
+        factor = -rate / np.float32(stop - start)
+        _descend(address(network.filters), address(gradients.filters), 0, gradients.filters.shape[1], gradients.filters.shape[1], chunks, factor)
+        _descend(address(network.bias), address(gradients.bias), 0, g.padded, g.padded, chunks, factor)
+        size = gradients.weights.shape[1]
+        slices = size // LANES
+        for task in prange(tasks):
+            low, high = task * slices // tasks * LANES, (task + 1) * slices // tasks * LANES
+            _descend(address(network.weights), address(gradients.weights), low, high, size, chunks, factor)
+    return order.size
+
+
+@jit
+def _descend(weights, gradients, low, high, size, chunks, factor):
+    """``weights[low:high] += factor * sum of the chunks' gradients``, in the chunks' order."""
+    factors = splat(factor)
+    for i in range(low, high, LANES):
+        total = load(gradients, i)
+        for chunk in range(1, chunks):
+            total = total + load(gradients, chunk * size + i)
+        store(weights, i, fma(factors, total, load(weights, i)))
+
+
+@jit_inline
+def _infer_blocks(g, images, labels, order, low, high, network, work, task, probabilities, losses, hits):
+    pointers = _task_pointers(work, task)
+    for first in range(low, high, IMAGES):
+        count = min(IMAGES, high - first)
+        _forward_block(
+            g, address(images), labels, order, first, count, network_pointers(network), pointers, losses, hits
+        )
+        for n in range(count):
+            for k in range(g.classes):
+                probabilities[first + n, k] = pointers.delta[n * g.padded + k]
+
+
+@parallel_jit
+def infer(g, images, labels, order, network, work, probabilities, losses, hits):
+    """Probabilities (N, classes), losses and hits of ``order``, its blocks dealt out to the tasks."""
+    tasks = work.planes.shape[0]
+    blocks = -(-order.size // IMAGES)
+    for task in prange(tasks):
+        low = task * blocks // tasks * IMAGES
+        high = min((task + 1) * blocks // tasks * IMAGES, order.size)
+        _infer_blocks(g, images, labels, order, low, high, network, work, task, probabilities, losses, hits)
+
+
+@jit
+def infer_few(g, images, labels, order, network, work, probabilities, losses, hits):
+    """`infer` on this thread alone: for one image, waking the others would cost more than the work."""
+    _infer_blocks(g, images, labels, order, 0, order.size, network, work, 0, probabilities, losses, hits)

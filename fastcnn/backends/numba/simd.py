@@ -1,0 +1,373 @@
+"""Explicit vectors for kernels: a Numba type that is one vector register, and the operations on it.
+
+LLVM vectorises simple loops well and complicated ones not at all. Where a kernel must keep a dozen vectors in registers
+it says so with these: `load` sixteen floats, `fma` them, `store` them. Arithmetic on vectors is exact IEEE arithmetic in
+the order written (`+`, `-`, `*` and `fma`; nothing is reassociated), so equal inputs give equal outputs in every lane.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import llvmlite.binding as llvm
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import intrinsic, lower_builtin, models, register_model
+
+
+def _host_lanes() -> int:
+    features = llvm.get_host_cpu_features()
+    if features.get("avx512f"):
+        return 16
+    return 8 if features.get("avx") else 4
+
+
+#: Floats in one vector register of this machine: 16 (AVX-512), 8 (AVX) or 4 (SSE, NEON).
+LANES = _host_lanes()
+
+_FLOAT = ir.FloatType()
+_INT32 = ir.IntType(32)
+_VECTOR = ir.VectorType(_FLOAT, LANES)
+_INT_VECTOR = ir.VectorType(_INT32, LANES)
+_MASK = ir.VectorType(ir.IntType(1), LANES)
+_MASK_BITS = ir.IntType(LANES)
+
+
+class _VectorType(types.Type):  # type: ignore[misc]
+    def __init__(self) -> None:
+        super().__init__(name=f"Float32x{LANES}")
+
+
+class _MaskType(types.Type):  # type: ignore[misc]
+    def __init__(self) -> None:
+        super().__init__(name=f"Mask{LANES}")
+
+
+vector = _VectorType()
+mask = _MaskType()
+
+
+@register_model(_VectorType)
+class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, dmm: Any, fe_type: Any) -> None:
+        super().__init__(dmm, fe_type, _VECTOR)
+
+
+@register_model(_MaskType)
+class _MaskModel(models.PrimitiveModel):  # type: ignore[misc]
+    def __init__(self, dmm: Any, fe_type: Any) -> None:
+        super().__init__(dmm, fe_type, _MASK)
+
+
+def aligned_zeros(shape: int | tuple[int, ...]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Float32 zeros that begin on a cache line (64 bytes): a vector that straddles two lines costs two loads."""
+    size = int(np.prod(shape))
+    buffer = np.zeros(size + 16, np.float32)
+    start = -buffer.ctypes.data % 64 // 4
+    return buffer[start : start + size].reshape(shape)
+
+
+# --- arithmetic: a + b, a - b, a * b on vectors; a & b, ~a on masks -----------------------------------------------
+
+
+def _binary(function: Any, operand: types.Type, emit: str) -> None:
+    @infer_global(function)
+    class Template(AbstractTemplate):  # type: ignore[misc]
+        def generic(self, args: Any, kws: Any) -> Any:
+            return signature(operand, operand, operand) if args == (operand, operand) else None
+
+    @lower_builtin(function, operand, operand)
+    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return getattr(builder, emit)(*args)
+
+
+_binary(operator.add, vector, "fadd")
+_binary(operator.sub, vector, "fsub")
+_binary(operator.mul, vector, "fmul")
+_binary(operator.and_, mask, "and_")
+
+
+@infer_global(operator.invert)
+class _Invert(AbstractTemplate):  # type: ignore[misc]
+    def generic(self, args: Any, kws: Any) -> Any:
+        return signature(mask, mask) if args == (mask,) else None
+
+
+@lower_builtin(operator.invert, mask)
+def _lower_invert(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    return builder.not_(args[0])
+
+
+@intrinsic
+def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
+    """``a * b + c`` with one rounding."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
+        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")
+        return builder.call(function, args)
+
+    return signature(vector, vector, vector, vector), codegen
+
+
+@intrinsic
+def splat(typingctx: Any, value: Any) -> Any:
+    """A vector that holds `value` in every lane."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return _splat(builder, args[0])
+
+    return signature(vector, types.float32), codegen
+
+
+def _splat(builder: Any, value: Any) -> Any:
+    undefined = ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined)
+    first = builder.insert_element(undefined, value, _INT32(0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(_INT_VECTOR, [0] * LANES))
+
+
+@intrinsic
+def maximum(typingctx: Any, a: Any, b: Any) -> Any:
+    """The greater of `a` and `b`, lane by lane; `b` where either is NaN."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.select(builder.fcmp_ordered(">", *args), *args)
+
+    return signature(vector, vector, vector), codegen
+
+
+@intrinsic
+def equal(typingctx: Any, a: Any, b: Any) -> Any:
+    """The mask of the lanes in which `a` equals `b`."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.fcmp_ordered("==", *args)
+
+    return signature(mask, vector, vector), codegen
+
+
+@intrinsic
+def select(typingctx: Any, where: Any, a: Any, b: Any) -> Any:
+    """`a` in the lanes of the mask, `b` in the others."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.select(*args)
+
+    return signature(vector, mask, vector, vector), codegen
+
+
+# --- memory --------------------------------------------------------------------------------------------------------
+#
+# Kernels work on bare pointers: an array that travels through helpers and tuples is reference-counted at each hand-over,
+# with an atomic operation, and in loops of a microsecond those were half of the time. The caller keeps the arrays alive.
+# A pointer `p` is read and written as p[i], too. Nothing here checks a bound.
+
+_FLOATS = types.CPointer(types.float32)
+_BYTES = types.CPointer(types.uint8)
+_BITS = types.CPointer(types.uint16)
+
+
+def _at(builder: Any, pointer: Any, index: Any, to: ir.Type) -> Any:
+    return builder.bitcast(builder.gep(pointer, [index]), to.as_pointer())
+
+
+@intrinsic
+def address(typingctx: Any, array: Any) -> Any:
+    """A pointer to the first element of a contiguous array, which the caller keeps alive."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return context.make_array(array)(context, builder, args[0]).data
+
+    return signature(types.CPointer(array.dtype), array), codegen
+
+
+@intrinsic
+def shifted(typingctx: Any, pointer: Any, index: Any) -> Any:
+    """A pointer to element `index` of what `pointer` points to."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.gep(args[0], [args[1]])
+
+    return signature(pointer, pointer, types.intp), codegen
+
+
+@intrinsic
+def load(typingctx: Any, pointer: Any, index: Any) -> Any:
+    """LANES floats from element `index` on; bytes are converted."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        if pointer == _BYTES:
+            narrow = builder.load(_at(builder, *args, ir.VectorType(ir.IntType(8), LANES)), align=1)
+            return builder.sitofp(builder.zext(narrow, _INT_VECTOR), _VECTOR)
+        return builder.load(_at(builder, *args, _VECTOR), align=4)
+
+    return signature(vector, pointer, types.intp) if pointer in (_FLOATS, _BYTES) else None, codegen
+
+
+@intrinsic
+def store(typingctx: Any, pointer: Any, index: Any, value: Any) -> Any:
+    """Write a vector from element `index` on."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        builder.store(args[2], _at(builder, args[0], args[1], _VECTOR), align=4)
+        return context.get_dummy_value()
+
+    return signature(types.void, _FLOATS, types.intp, vector), codegen
+
+
+@intrinsic
+def load_mask(typingctx: Any, pointer: Any, index: Any) -> Any:
+    """The mask kept in 16-bit element `index`."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        bits = builder.load(builder.gep(*args[:1], args[1:]), align=2)
+        return builder.bitcast(bits if LANES == 16 else builder.trunc(bits, _MASK_BITS), _MASK)
+
+    return signature(mask, _BITS, types.intp), codegen
+
+
+@intrinsic
+def store_mask(typingctx: Any, pointer: Any, index: Any, value: Any) -> Any:
+    """Keep a mask in 16-bit element `index`."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        bits = builder.bitcast(args[2], _MASK_BITS)
+        wide = bits if LANES == 16 else builder.zext(bits, ir.IntType(16))
+        builder.store(wide, builder.gep(args[0], [args[1]]), align=2)
+        return context.get_dummy_value()
+
+    return signature(types.void, _BITS, types.intp, mask), codegen
+
+
+@intrinsic
+def prefetch(typingctx: Any, pointer: Any, index: Any) -> Any:
+    """Ask for the cache line of element `index`, to be used soon."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        line = _at(builder, *args, ir.IntType(8))
+        kind = ir.FunctionType(ir.VoidType(), [line.type, _INT32, _INT32, _INT32])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(function, [line, _INT32(0), _INT32(3), _INT32(1)])
+        return context.get_dummy_value()
+
+    return signature(types.void, pointer, types.intp), codegen
+
+
+# --- across lanes --------------------------------------------------------------------------------------------------
+
+
+def _shuffle(builder: Any, a: Any, b: Any, lanes: list[int]) -> Any:
+    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_INT32, len(lanes)), lanes))
+
+
+def _fold(builder: Any, value: Any, combine: Any) -> Any:
+    """Halve the vector until one lane is left: the same order on every machine with as many lanes."""
+    width = LANES
+    while width > 1:
+        width //= 2
+        low = _shuffle(builder, value, value, list(range(width)))
+        high = _shuffle(builder, value, value, list(range(width, 2 * width)))
+        value = combine(low, high)
+    return builder.extract_element(value, _INT32(0))
+
+
+@intrinsic
+def sum_lanes(typingctx: Any, value: Any) -> Any:
+    """The sum of all lanes."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return _fold(builder, args[0], builder.fadd)
+
+    return signature(types.float32, vector), codegen
+
+
+@intrinsic
+def store_sums(typingctx: Any, pointer: Any, index: Any, vectors: Any) -> Any:
+    """Write the sum of the lanes of each vector of a tuple, from element `index` on.
+
+    Vectors are folded in pairs, so that n sums cost about n additions rather than n * log2(LANES). The last group is
+    filled up with zeros: up to LANES - 1 floats behind the sums are overwritten.
+    """
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        values = [builder.extract_value(args[2], i) for i in range(len(vectors))]
+        for first in range(0, len(values), LANES):
+            group = values[first : first + LANES]
+            group += [ir.Constant(_VECTOR, [0.0] * LANES)] * (LANES - len(group))
+            at = builder.add(args[1], args[1].type(first))
+            builder.store(_fold_together(builder, group), _at(builder, args[0], at, _VECTOR), align=4)
+        return context.get_dummy_value()
+
+    return signature(types.void, _FLOATS, types.intp, vectors), codegen
+
+
+def _fold_together(builder: Any, values: list[Any]) -> Any:
+    """LANES vectors to one: lane i of the result is the sum of the lanes of vector i."""
+    stride = LANES // 2  # vector i is folded with vector i + stride; their partial sums alternate in runs of `stride` lanes
+    while stride:
+        # Lanes without the bit `stride` of both vectors, and lanes with it: a's land where the bit is clear, b's where it is set.
+        first = [lane if not lane & stride else LANES + (lane ^ stride) for lane in range(LANES)]
+        second = [(lane ^ stride) if not lane & stride else LANES + lane for lane in range(LANES)]
+        half = len(values) // 2
+        values = [
+            builder.fadd(_shuffle(builder, a, b, first), _shuffle(builder, a, b, second))
+            for a, b in zip(values[:half], values[half:], strict=True)
+        ]
+        stride //= 2
+    return values[0]
+
+
+@intrinsic
+def max_lanes(typingctx: Any, value: Any) -> Any:
+    """The greatest lane (NaN may be lost)."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return _fold(builder, args[0], lambda a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b))
+
+    return signature(types.float32, vector), codegen
+
+
+@intrinsic
+def evens(typingctx: Any, a: Any, b: Any) -> Any:
+    """Lanes 0, 2, 4, ... of `a`, then those of `b`."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return _shuffle(builder, *args, list(range(0, 2 * LANES, 2)))
+
+    return signature(vector, vector, vector), codegen
+
+
+@intrinsic
+def odds(typingctx: Any, a: Any, b: Any) -> Any:
+    """Lanes 1, 3, 5, ... of `a`, then those of `b`."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return _shuffle(builder, *args, list(range(1, 2 * LANES, 2)))
+
+    return signature(vector, vector, vector), codegen
+
+
+@intrinsic
+def rotate(typingctx: Any, value: Any) -> Any:
+    """Every lane one place down; the first comes last."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return _shuffle(builder, args[0], args[0], [*range(1, LANES), 0])
+
+    return signature(vector, vector), codegen
+
+
+@intrinsic
+def power_of_two(typingctx: Any, biased: Any) -> Any:
+    """2**n from ``n + 1.5 * 2**23``: that sum's lowest bits are n, and become the exponent of the result."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        bits = builder.bitcast(args[0], _INT_VECTOR)
+        exponent = builder.add(bits, ir.Constant(_INT_VECTOR, [127] * LANES))
+        return builder.bitcast(builder.shl(exponent, ir.Constant(_INT_VECTOR, [23] * LANES)), _VECTOR)
+
+    return signature(vector, vector), codegen
