@@ -5,16 +5,27 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from fastcnn.backends.numba.fused_batch import CHUNKS, IMAGES, BlockWorkspace, block_workspace, infer, infer_few, train_batches
+from fastcnn.backends.numba.fused_batch import (
+    CHUNKS,
+    IMAGES,
+    BlockWorkspace,
+    block_workspace,
+    infer,
+    train_batches,
+)
 from fastcnn.backends.numba.fused_each import train_each
 from fastcnn.backends.numba.fused_layers import BLOCK, Geometry, Network, Workspace
 from fastcnn.backends.numba.simd import LANES, aligned_zeros
+
+#: Fewer images than this are not worth another thread.
+_IMAGES_A_THREAD = 256
 
 #: The logit of a class that only pads a block of ten: its probability is zero.
 _NO_CLASS = np.float32(-1e30)
@@ -119,7 +130,9 @@ class FusedNetwork:
         """
         rate = np.float32(learning_rate)
         if batch_size == 1:
-            work = self._one_image.setdefault(images.dtype.type, _one_image_workspace(self._geometry, images.dtype.type))
+            work = self._one_image.setdefault(
+                images.dtype.type, _one_image_workspace(self._geometry, images.dtype.type)
+            )
             return train_each(self._geometry, images.reshape(-1), labels, order, rate, self._network, work)
         blocks = -(-min(batch_size, order.size) // IMAGES)
         chunks = min(blocks, CHUNKS)
@@ -133,7 +146,17 @@ class FusedNetwork:
         losses, hits = np.empty(order.size), np.empty(order.size, np.bool_)
         work = self._block_workspace(images.dtype.type, min(chunks, numba.get_num_threads()))
         done = train_batches(
-            g, images.reshape(-1), labels, order, batch_size, rate, self._network, work, gradients, losses, hits
+            g,
+            images.reshape(-1),
+            labels,
+            order,
+            batch_size,
+            rate,
+            self._network,
+            work,
+            gradients,
+            losses,
+            hits,
         )
         return float(losses[:done].sum()), int(np.count_nonzero(hits[:done])), done
 
@@ -152,11 +175,33 @@ class FusedNetwork:
         count = len(images)
         probabilities = np.empty((count, self._geometry.classes), np.float32)
         losses, hits = np.empty(count), np.empty(count, np.bool_)
-        tasks = min(-(-count // IMAGES), numba.get_num_threads())
+        tasks = max(1, min(count // _IMAGES_A_THREAD, numba.get_num_threads()))
         work = self._block_workspace(images.dtype.type, tasks)
-        # A parallel region costs more than a block of images.
-        run = infer_few if tasks <= 1 else infer
-        run(self._geometry, images.reshape(-1), labels, np.arange(count), self._network, work, probabilities, losses, hits)
+        flat, order = images.reshape(-1), np.arange(count)
+        bounds = [count * task // tasks for task in range(tasks + 1)]
+
+        def run(task: int) -> None:
+            low, high = bounds[task], bounds[task + 1]
+            infer(
+                self._geometry,
+                flat,
+                labels,
+                order,
+                low,
+                high,
+                task,
+                self._network,
+                work,
+                probabilities,
+                losses,
+                hits,
+            )
+
+        if tasks == 1:
+            run(0)
+        else:
+            with ThreadPoolExecutor(tasks) as pool:
+                list(pool.map(run, range(tasks)))
         return probabilities, losses, hits
 
     def _block_workspace(self, pixel: type, tasks: int) -> BlockWorkspace:
@@ -165,7 +210,9 @@ class FusedNetwork:
             self._blocks[key] = block_workspace(self._geometry, tasks, pixel)
         return self._blocks[key]
 
-    def weights(self) -> tuple[NDArray[np.float32], NDArray[np.float32] | None, NDArray[np.float32], NDArray[np.float32]]:
+    def weights(
+        self,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None, NDArray[np.float32], NDArray[np.float32]]:
         """Fresh arrays in the layouts of the constructor: filters, conv_bias (or None), weights, bias."""
         g = self._geometry
         taps = g.channels * g.kernel_height * g.kernel_width

@@ -7,7 +7,6 @@ gradients are added in their order: results do not depend on the number of threa
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +16,6 @@ from numpy.typing import NDArray
 from fastcnn.backends.numba.fused_layers import (
     BLOCK,
     Geometry,
-    Network,
     conv3x3_backward,
     conv3x3_pool_forward,
     conv_backward,
@@ -34,7 +32,17 @@ from fastcnn.backends.numba.fused_layers import (
     transform_planes,
 )
 from fastcnn.backends.numba.jit import jit, jit_inline, parallel_jit
-from fastcnn.backends.numba.simd import LANES, address, aligned_zeros, fma, load, shifted, splat, store
+from fastcnn.backends.numba.simd import (
+    LANES,
+    address,
+    aligned_zeros,
+    fma,
+    is_finite,
+    load,
+    shifted,
+    splat,
+    store,
+)
 
 #: Images in a block.
 IMAGES = 16
@@ -148,61 +156,82 @@ def _backward_block(g, labels, order, first, count, network, work, grad_filters,
                 conv_backward(g, f, planes, winners, grad, one, grad_filters)
 
 
+@jit_inline
+def _clear(pointer, size):
+    for i in range(0, size, LANES):
+        store(pointer, i, splat(np.float32(0.0)))
+
+
+@jit
+def _learn_chunk(g, images, labels, order, start, stop, task, chunk, chunks, network, work, gradients, losses, hits):
+    """One chunk's gradient: forward and backward pass of its blocks of ``order[start:stop]``."""
+    pointers = _task_pointers(work, task)
+    weights = network_pointers(network)
+    grad_filters, grad_weights = _row(gradients.filters, chunk), _row(gradients.weights, chunk)
+    grad_bias = _row(gradients.bias, chunk)
+    _clear(grad_filters, gradients.filters.shape[1])
+    _clear(grad_weights, gradients.weights.shape[1])
+    _clear(grad_bias, g.padded)
+    blocks = -(-(stop - start) // IMAGES)
+    for block in range(chunk * blocks // chunks, (chunk + 1) * blocks // chunks):
+        first = start + block * IMAGES
+        count = min(IMAGES, stop - first)
+        _forward_block(g, address(images), labels, order, first, count, weights, pointers, losses, hits)
+        _backward_block(g, labels, order, first, count, weights, pointers, grad_filters, grad_weights, grad_bias)
+
+
+@jit
+def _descend(weights, gradients, chunks, factor, part, parts):
+    """``weights += factor * sum of the chunks' gradients``, in the chunks' order; part `part` of `parts`."""
+    vectors = weights.size // LANES
+    target, source = address(weights), address(gradients)
+    factors = splat(factor)
+    for i in range(part * vectors // parts * LANES, (part + 1) * vectors // parts * LANES, LANES):
+        total = load(source, i)
+        for chunk in range(1, chunks):
+            total = total + load(source, chunk * weights.size + i)
+        store(target, i, fma(factors, total, load(target, i)))
+
+
 @parallel_jit
 def train_batches(g, images, labels, order, batch_size, rate, network, work, gradients, losses, hits):
     """Mini-batch SGD over `order`; `gradients` (a Network) holds one row a chunk. Returns how many samples were learnt."""
     tasks = work.planes.shape[0]
     for start in range(0, order.size, batch_size):
         stop = min(start + batch_size, order.size)
-        blocks = -(-(stop - start) // IMAGES)
-        chunks = min(blocks, CHUNKS)
+        chunks = min(-(-(stop - start) // IMAGES), CHUNKS)
         for task in prange(tasks):
             for chunk in range(task, chunks, tasks):
-                pointers = _task_pointers(work, task)
-                weights = network_pointers(network)
-                grad_filters = _row(gradients.filters, chunk)
-                grad_weights = _row(gradients.weights, chunk)
-                grad_bias = _row(gradients.bias, chunk)
-                for i in range(gradients.filters.shape[1]):
-                    grad_filters[i] = np.float32(0.0)
-                for i in range(gradients.weights.shape[1]):
-                    grad_weights[i] = np.float32(0.0)
-                for i in range(g.padded):
-                    grad_bias[i] = np.float32(0.0)
-                for block in range(chunk * blocks // chunks, (chunk + 1) * blocks // chunks):
-                    first = start + block * IMAGES
-                    count = min(IMAGES, stop - first)
-                    _forward_block(g, address(images), labels, order, first, count, weights, pointers, losses, hits)
-                    _backward_block(
-                        g, labels, order, first, count, weights, pointers, grad_filters, grad_weights, grad_bias
-                    )
+                _learn_chunk(
+                    g,
+                    images,
+                    labels,
+                    order,
+                    start,
+                    stop,
+                    task,
+                    chunk,
+                    chunks,
+                    network,
+                    work,
+                    gradients,
+                    losses,
+                    hits,
+                )
         for n in range(start, stop):
-            if not math.isfinite(losses[n]):
+            if not is_finite(losses[n]):
                 return n
         factor = -rate / np.float32(stop - start)
-        _descend(address(network.filters), address(gradients.filters), 0, gradients.filters.shape[1], gradients.filters.shape[1], chunks, factor)
-        _descend(address(network.bias), address(gradients.bias), 0, g.padded, g.padded, chunks, factor)
-        size = gradients.weights.shape[1]
-        slices = size // LANES
+        _descend(network.filters, gradients.filters, chunks, factor, 0, 1)
+        _descend(network.bias, gradients.bias, chunks, factor, 0, 1)
         for task in prange(tasks):
-            low, high = task * slices // tasks * LANES, (task + 1) * slices // tasks * LANES
-            _descend(address(network.weights), address(gradients.weights), low, high, size, chunks, factor)
+            _descend(network.weights, gradients.weights, chunks, factor, task, tasks)
     return order.size
 
 
 @jit
-def _descend(weights, gradients, low, high, size, chunks, factor):
-    """``weights[low:high] += factor * sum of the chunks' gradients``, in the chunks' order."""
-    factors = splat(factor)
-    for i in range(low, high, LANES):
-        total = load(gradients, i)
-        for chunk in range(1, chunks):
-            total = total + load(gradients, chunk * size + i)
-        store(weights, i, fma(factors, total, load(weights, i)))
-
-
-@jit_inline
-def _infer_blocks(g, images, labels, order, low, high, network, work, task, probabilities, losses, hits):
+def infer(g, images, labels, order, low, high, task, network, work, probabilities, losses, hits):
+    """Probabilities (N, classes), losses and hits of the samples ``order[low:high]``; threads share the arrays."""
     pointers = _task_pointers(work, task)
     for first in range(low, high, IMAGES):
         count = min(IMAGES, high - first)
@@ -212,20 +241,3 @@ def _infer_blocks(g, images, labels, order, low, high, network, work, task, prob
         for n in range(count):
             for k in range(g.classes):
                 probabilities[first + n, k] = pointers.delta[n * g.padded + k]
-
-
-@parallel_jit
-def infer(g, images, labels, order, network, work, probabilities, losses, hits):
-    """Probabilities (N, classes), losses and hits of ``order``, its blocks dealt out to the tasks."""
-    tasks = work.planes.shape[0]
-    blocks = -(-order.size // IMAGES)
-    for task in prange(tasks):
-        low = task * blocks // tasks * IMAGES
-        high = min((task + 1) * blocks // tasks * IMAGES, order.size)
-        _infer_blocks(g, images, labels, order, low, high, network, work, task, probabilities, losses, hits)
-
-
-@jit
-def infer_few(g, images, labels, order, network, work, probabilities, losses, hits):
-    """`infer` on this thread alone: for one image, waking the others would cost more than the work."""
-    _infer_blocks(g, images, labels, order, 0, order.size, network, work, 0, probabilities, losses, hits)

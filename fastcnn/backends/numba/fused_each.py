@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from fastcnn.backends.numba.fused_layers import (
@@ -24,7 +22,7 @@ from fastcnn.backends.numba.fused_layers import (
     transform_planes,
 )
 from fastcnn.backends.numba.jit import jit, jit_inline
-from fastcnn.backends.numba.simd import LANES, address, fma, load, shifted, splat, store
+from fastcnn.backends.numba.simd import LANES, address, fma, is_finite, load, shifted, splat, store
 
 
 @jit_inline
@@ -80,9 +78,7 @@ def _backward(g, f, network, work, slot, rate):
     dense_backward_update(g, f, work.pooled, work.delta, rate, network.weights, work.grad_pooled)
     if g.train_conv:
         if is_3x3(g):
-            conv3x3_backward(
-                g, f, transformed, work.winners, work.grad_pooled, -rate, network.filters, work.logits
-            )
+            conv3x3_backward(g, f, transformed, work.winners, work.grad_pooled, -rate, network.filters, work.logits)
         else:
             conv_backward(g, f, planes, work.winners, work.grad_pooled, -rate, network.filters)
 
@@ -107,7 +103,7 @@ def train_each(g, images_array, labels, order, rate, network_arrays, work_arrays
         label = labels[order[s]]
         top, denominator = softmax(g, work.logits, work.delta)
         loss, hit = judge(work.logits, label, top, denominator)
-        if not math.isfinite(loss):
+        if not is_finite(loss):
             return loss_sum, correct, s
         loss_sum += loss
         correct += hit

@@ -278,8 +278,14 @@ def conv3x3_backward(g, f, transformed, winners, grad_pooled, factor, filters, s
     for v in range(g.vectors):
         bits = 4 * (f * g.vectors + v)
         grad = load(grad_pooled, v * LANES)
-        g00, g01 = select(load_mask(winners, bits), grad, zero), select(load_mask(winners, bits + 1), grad, zero)
-        g10, g11 = select(load_mask(winners, bits + 2), grad, zero), select(load_mask(winners, bits + 3), grad, zero)
+        g00, g01 = (
+            select(load_mask(winners, bits), grad, zero),
+            select(load_mask(winners, bits + 1), grad, zero),
+        )
+        g10, g11 = (
+            select(load_mask(winners, bits + 2), grad, zero),
+            select(load_mask(winners, bits + 3), grad, zero),
+        )
         s0, s1 = g00 + g10, g01 + g11
         at = 16 * v * LANES
         m00, m01, m02, m03 = _multiply_row(transformed, at, g00, g01, m00, m01, m02, m03)
@@ -465,11 +471,23 @@ def dense_backward_block(g, f, count, pooled, delta, weights, grad_weights, grad
                 d0, d1, d2, d3, d4 = _splat5(delta, k)
                 one = fma(d4, w4, fma(d2, w2, d0 * w0))
                 two = fma(d3, w3, d1 * w1)
-                a0, a1, a2, a3, a4 = fma(x, d0, a0), fma(x, d1, a1), fma(x, d2, a2), fma(x, d3, a3), fma(x, d4, a4)
+                a0, a1, a2, a3, a4 = (
+                    fma(x, d0, a0),
+                    fma(x, d1, a1),
+                    fma(x, d2, a2),
+                    fma(x, d3, a3),
+                    fma(x, d4, a4),
+                )
                 d5, d6, d7, d8, d9 = _splat5(delta, k + 5)
                 one = fma(d8, w8, fma(d6, w6, one))
                 two = fma(d9, w9, fma(d7, w7, fma(d5, w5, two)))
-                a5, a6, a7, a8, a9 = fma(x, d5, a5), fma(x, d6, a6), fma(x, d7, a7), fma(x, d8, a8), fma(x, d9, a9)
+                a5, a6, a7, a8, a9 = (
+                    fma(x, d5, a5),
+                    fma(x, d6, a6),
+                    fma(x, d7, a7),
+                    fma(x, d8, a8),
+                    fma(x, d9, a9),
+                )
                 if block > 0:
                     one = one + load(grad, n * LANES)
                 store(grad, n * LANES, one + two)

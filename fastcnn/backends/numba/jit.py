@@ -102,7 +102,11 @@ class _KernelCache(FunctionCache):  # type: ignore[misc]
         try:
             return super().load_overload(sig, target_context)
         except Exception as problem:  # a damaged file can raise nearly anything while it is unpickled
-            warnings.warn(f"a compiled kernel could not be read and is compiled anew ({problem})", CacheWarning, stacklevel=2)
+            warnings.warn(
+                f"a compiled kernel could not be read and is compiled anew ({problem})",
+                CacheWarning,
+                stacklevel=2,
+            )
             return None
 
     def save_overload(self, sig: Any, data: Any) -> None:

@@ -160,6 +160,21 @@ def select(typingctx: Any, where: Any, a: Any, b: Any) -> Any:
     return signature(vector, mask, vector, vector), codegen
 
 
+@intrinsic
+def is_finite(typingctx: Any, value: Any) -> Any:
+    """Whether a double is neither infinite nor NaN, by its bits.
+
+    `math.isfinite` asks whether ``value - value`` is a number, and `reassoc` lets LLVM cancel that to zero.
+    """
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        exponent = ir.Constant(ir.IntType(64), 0x7FF << 52)
+        bits = builder.bitcast(args[0], ir.IntType(64))
+        return builder.icmp_unsigned("!=", builder.and_(bits, exponent), exponent)
+
+    return signature(types.boolean, types.float64), codegen
+
+
 # --- memory --------------------------------------------------------------------------------------------------------
 #
 # Kernels work on bare pointers: an array that travels through helpers and tuples is reference-counted at each hand-over,
@@ -307,7 +322,9 @@ def store_sums(typingctx: Any, pointer: Any, index: Any, vectors: Any) -> Any:
 
 def _fold_together(builder: Any, values: list[Any]) -> Any:
     """LANES vectors to one: lane i of the result is the sum of the lanes of vector i."""
-    stride = LANES // 2  # vector i is folded with vector i + stride; their partial sums alternate in runs of `stride` lanes
+    stride = (
+        LANES // 2
+    )  # vector i is folded with vector i + stride; their partial sums alternate in runs of `stride` lanes
     while stride:
         # Lanes without the bit `stride` of both vectors, and lanes with it: a's land where the bit is clear, b's where it is set.
         first = [lane if not lane & stride else LANES + (lane ^ stride) for lane in range(LANES)]
