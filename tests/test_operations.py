@@ -1,0 +1,151 @@
+"""Every operation of the fast backends against the reference, inside the rounding bound of `tolerance.py`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from types import ModuleType
+
+import numpy as np
+import pytest
+from generated import ARGUMENTS, case, in_float64, shapes
+from tolerance import results, truths, worst
+
+from fastcnn.backends import BACKENDS, OPERATIONS, get, im2col
+
+
+@pytest.fixture(params=["im2col", "numba"])
+def backend(request: pytest.FixtureRequest) -> ModuleType:
+    return get(request.param)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_generated_shapes(backend: ModuleType, operation: str, record_property: Callable[..., None]) -> None:
+    ratio = 0.0
+    for shape in shapes(operation):
+        arguments, expected = case(operation, shape)
+        actual = results(backend, operation, arguments)
+        assert {output.dtype for output in actual} <= {np.dtype(np.float32), np.dtype(np.bool_)}
+        ratio = max(ratio, worst(actual, expected, f"{operation} {shape}"))
+    record_property("worst error as a fraction of its bound", ratio)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_im2col_stays_in_float64(operation: str) -> None:
+    """The same shapes at 2^-53: im2col in float64 is the truth for the larger shapes below."""
+    for shape in shapes(operation):
+        arguments = [in_float64(argument) for argument in case(operation, shape)[0]]
+        actual = results(im2col, operation, arguments)
+        assert {output.dtype for output in actual} <= {np.dtype(np.float64), np.dtype(np.bool_)}
+        worst(actual, truths(operation, arguments, np.float64), f"{operation} {shape}")
+
+
+# Lengths below, at and above a vector's 4, 8 and 16 numbers, for main loops with and without a remainder.
+LENGTHS = (1, 3, 7, 8, 9, 15, 16, 17, 33)
+LARGER = {
+    "conv2d": [
+        (2, 6, width, channels, *kernel, filters, filters % 2)
+        for width in (5, 8, 10, 18, 35)
+        for channels in (1, 3, 16)
+        for filters in LENGTHS
+        for kernel in ((3, 3), (1, 3), (5, 5))
+    ]
+    + [(samples, 5, 6, 2, 3, 3, 8, 1) for samples in (31, 32, 33, 65, 130)],
+    "maxpool2d": [
+        (2, 7, width, channels, *pool, channels % 2, 3)
+        for width in (4, 8, 9, 33, 34, 35)
+        for channels in LENGTHS
+        for pool in ((2, 2), (3, 2), (1, 4))
+    ]
+    + [(67, 9, 12, 3, 2, 2, 1, 3)],
+    "dense": [
+        (samples, inputs, units, units % 2)
+        for samples in (1, 2, 5, 6, 8, 9, 33)
+        for inputs in (1, 7, 16, 33, 257, 1352)
+        for units in (*LENGTHS, 64, 130)
+    ]
+    + [(260, 300, 19, 1)],
+    "softmax": [(samples, classes, 5) for samples in (1, 63, 64, 65, 130) for classes in (*LENGTHS, 100)],
+}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_larger_shapes_in_numba(operation: str) -> None:
+    for shape in LARGER[operation.split("_")[0]]:
+        arguments = ARGUMENTS[operation][1](shape)
+        expected = truths(operation, arguments, np.float32, source=im2col)
+        worst(results(get("numba"), operation, arguments), expected, f"{operation} {shape}")
+
+
+# What is known without computing.
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_known_values(name: str) -> None:
+    backend = get(name)
+    x = np.arange(6, dtype=backend.DTYPE).reshape(1, 2, 3, 1)  # [[0, 1, 2], [3, 4, 5]]
+    filters = np.array([[1, 10], [100, 1000]], backend.DTYPE).reshape(2, 2, 1, 1)  # not flipped
+    y = backend.conv2d_forward(x, filters, np.array([0.5], backend.DTYPE))
+    np.testing.assert_array_equal(y, np.reshape([4310.5, 5421.5], (1, 1, 2, 1)))
+    y, winners = backend.maxpool2d_forward(x, (2, 2), "first")
+    np.testing.assert_array_equal(y, np.reshape([4.0], (1, 1, 1, 1)))
+    np.testing.assert_array_equal(winners, np.reshape([False, False, False, True], (1, 1, 1, 4, 1)))
+    logits = np.log(np.array([[1, 3]], backend.DTYPE))
+    losses, probabilities, grad_logits = backend.softmax_cross_entropy(logits, np.array([1]))
+    np.testing.assert_allclose(probabilities, [[0.25, 0.75]], rtol=1e-6)
+    np.testing.assert_allclose(grad_logits, [[0.25, -0.25]], rtol=1e-6)
+    np.testing.assert_allclose(losses, [math.log(4 / 3)], rtol=1e-6)
+
+
+@pytest.mark.parametrize("ties", ["first", "all"])
+@pytest.mark.parametrize("name", BACKENDS)
+def test_nan_wins_its_window(name: str, ties: str) -> None:
+    """Wherever in the window it is: the output is NaN, and the gradient goes to it. Other windows keep
+    theirs."""
+    backend = get(name)
+    for place in range(4):
+        x = np.zeros((1, 4, 2, 1), backend.DTYPE)
+        x[0, place // 2, place % 2] = np.nan
+        y, winners = backend.maxpool2d_forward(x, (2, 2), ties)
+        np.testing.assert_array_equal(y.ravel(), [np.nan, 0])
+        np.testing.assert_array_equal(winners[0, 0, 0, :, 0], np.arange(4) == place)
+        assert winners[0, 1, 0].sum() == (1 if ties == "first" else 4)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_nan_is_never_lost(name: str) -> None:
+    """One NaN in each argument in turn reaches every output that depends on it."""
+    backend = get(name)
+    x, filters = np.ones((2, 4, 4, 2), backend.DTYPE), np.ones((3, 3, 2, 3), backend.DTYPE)
+    x[1, 1, 1, 1] = np.nan
+    assert np.isnan(backend.conv2d_forward(x, filters, None)[1]).all()
+    assert not np.isnan(backend.conv2d_forward(x, filters, None)[0]).any()
+    grad_filters = backend.conv2d_backward(np.ones((2, 2, 2, 3), backend.DTYPE), x, filters)[1]
+    assert np.isnan(grad_filters[:2, :2, 1]).all()
+    assert not np.isnan(grad_filters[:, :, 0]).any()
+    weights = np.ones((4, 3), backend.DTYPE)
+    weights[2, 1] = np.nan
+    y = backend.dense_forward(np.zeros((5, 4), backend.DTYPE), weights, None)
+    np.testing.assert_array_equal(np.isnan(y), [[False, True, False]] * 5)
+    grad_y, x = np.ones((5, 3), backend.DTYPE), np.ones((5, 4), backend.DTYPE)
+    grad_x = backend.dense_backward(grad_y, x, weights)[0]
+    np.testing.assert_array_equal(np.isnan(grad_x), [[False, False, True, False]] * 5)
+    for column in range(3):
+        logits = np.zeros((2, 3), backend.DTYPE)
+        logits[1, column] = np.nan
+        losses, probabilities, _ = backend.softmax_cross_entropy(logits, np.array([0, 0]))
+        np.testing.assert_array_equal(np.isnan(losses), [False, True])
+        np.testing.assert_array_equal(np.isnan(probabilities), [[False] * 3, [True] * 3])
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("size", [1e4, 1e30, 3.4e38])
+def test_loss_is_finite_for_any_finite_logits(name: str, size: float) -> None:
+    backend = get(name)
+    logits = np.array([[size, -size, 0], [-size, -size, -size], [size, size, -size]], np.float32)
+    losses, probabilities, grad_logits = backend.softmax_cross_entropy(logits, np.array([1, 2, 0]))
+    np.testing.assert_allclose(probabilities, [[1, 0, 0], [1 / 3] * 3, [0.5, 0.5, 0]], rtol=1e-6)
+    np.testing.assert_array_equal(backend.softmax(logits), probabilities)
+    np.testing.assert_allclose(grad_logits, [[1, -1, 0], [1 / 3, 1 / 3, -2 / 3], [-0.5, 0.5, 0]], rtol=1e-6)
+    largest = float(np.finfo(backend.DTYPE).max)  # 6.8e38 is more than float32 can hold
+    np.testing.assert_allclose(losses, [min(2 * size, largest), math.log(3), math.log(2)], rtol=1e-6)
