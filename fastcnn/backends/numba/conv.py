@@ -76,9 +76,7 @@ def conv2d_backward(
     checks.conv2d_backward(grad_y, x, filters)
     samples, _, width, channels = x.shape
     count = filters.shape[3]
-    by_filter = padded_rows(
-        np.ascontiguousarray(float32(filters).reshape(-1, count).T)
-    )  # (F, kh * kw * C, padded)
+    by_filter = padded_rows(np.ascontiguousarray(float32(filters).reshape(-1, count).T))  # (F, kh * kw * C, padded)
     chunks = min(samples, CHUNKS)
     grad_x = np.zeros(x.shape, np.float32)
     partial_filters = np.zeros((chunks, *by_filter.shape), np.float32)

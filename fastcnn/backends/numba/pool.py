@@ -14,9 +14,7 @@ from fastcnn.backends.numba.jit import parallel_jit
 from fastcnn.backends.numba.packing import FloatArray, float32, plain
 
 
-def maxpool2d_forward(
-    x: NDArray[Any], pool_size: tuple[int, int], ties: str
-) -> tuple[FloatArray, NDArray[np.bool_]]:
+def maxpool2d_forward(x: NDArray[Any], pool_size: tuple[int, int], ties: str) -> tuple[FloatArray, NDArray[np.bool_]]:
     """Return the maximum of each window, and which of its elements receive the gradient.
 
     Args:

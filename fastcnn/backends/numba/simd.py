@@ -115,6 +115,18 @@ def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
 
 
 @intrinsic
+def fnma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
+    """``c - a * b`` with one rounding."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
+        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")
+        return builder.call(function, [builder.fneg(args[0]), *args[1:]])
+
+    return signature(vector, vector, vector, vector), codegen
+
+
+@intrinsic
 def splat(typingctx: Any, value: Any) -> Any:
     """A vector that holds `value` in every lane."""
 
@@ -148,6 +160,20 @@ def equal(typingctx: Any, a: Any, b: Any) -> Any:
         return builder.fcmp_ordered("==", *args)
 
     return signature(mask, vector, vector), codegen
+
+
+@intrinsic
+def all_same(typingctx: Any, first: Any, second: Any) -> Any:
+    """The mask of the lanes in which each vector of one tuple has the same bits as its counterpart in the other."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        difference = ir.Constant(_INT_VECTOR, [0] * LANES)
+        for i in range(len(first)):
+            one, two = (builder.bitcast(builder.extract_value(values, i), _INT_VECTOR) for values in args)
+            difference = builder.or_(difference, builder.xor(one, two))
+        return builder.icmp_unsigned("==", difference, ir.Constant(_INT_VECTOR, [0] * LANES))
+
+    return signature(mask, first, second), codegen
 
 
 @intrinsic

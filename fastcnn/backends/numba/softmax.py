@@ -34,9 +34,7 @@ def softmax(logits: NDArray[Any]) -> FloatArray:
     return _rows(logits, np.zeros(len(logits), np.int64))[1]
 
 
-def softmax_cross_entropy(
-    logits: NDArray[Any], labels: NDArray[Any]
-) -> tuple[FloatArray, FloatArray, FloatArray]:
+def softmax_cross_entropy(logits: NDArray[Any], labels: NDArray[Any]) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return each sample's loss, the probabilities, and the gradient of each loss for the logits.
 
     Args:

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import NamedTuple
 
-from fastcnn.backends.numba.fused_layers import (
-    Workspace,
-    conv3x3_backward,
-    conv3x3_pool_forward,
-    conv_backward,
-    conv_pool_forward,
-    dense_backward_update,
-    dense_forward,
-    fetch,
-    finish_logits,
-    is_3x3,
-    judge,
-    network_pointers,
-    softmax,
-    split_into_planes,
-    transform_planes,
-)
+import numpy as np
+from numpy.typing import NDArray
+
+from fastcnn.backends.numba.fused.conv import conv3x3_backward, conv3x3_pool_forward, conv_backward, conv_pool_forward
+from fastcnn.backends.numba.fused.dense import dense_backward_update, dense_forward, finish_logits, judge, softmax
+from fastcnn.backends.numba.fused.geometry import is_3x3, network_pointers
+from fastcnn.backends.numba.fused.image import fetch, split_into_planes, transform_planes
 from fastcnn.backends.numba.jit import jit, jit_inline
 from fastcnn.backends.numba.simd import LANES, address, fma, is_finite, load, shifted, splat, store
+
+
+class Workspace(NamedTuple):
+    """What one thread needs; `planes` and `transformed` hold two images, this step's and the next's."""
+
+    image: NDArray[np.uint8] | NDArray[np.float32]
+    planes: NDArray[np.float32]
+    transformed: NDArray[np.float32]
+    repeats: NDArray[np.uint16]
+    pooled: NDArray[np.float32]
+    winners: NDArray[np.uint16]
+    grad_pooled: NDArray[np.float32]
+    sums: NDArray[np.float32]
+    logits: NDArray[np.float32]
+    delta: NDArray[np.float32]
 
 
 @jit_inline
@@ -34,6 +39,7 @@ def _pointers(network, work):
             address(work.image),
             address(work.planes),
             address(work.transformed),
+            address(work.repeats),
             address(work.pooled),
             address(work.winners),
             address(work.grad_pooled),
@@ -52,20 +58,20 @@ def _slot(g, work, slot):
 
 @jit_inline
 def _prepare(g, images, index, network, work, slot):
-    """Bring image `index` into the planes of slot 0 or 1, and where the backward pass wants it into its transform."""
+    """Bring image `index` into the planes, or planes and transform, of slot 0 or 1."""
     planes, transformed = _slot(g, work, slot)
     fetch(g, images, index, work.image)
     split_into_planes(g, work.image, network.scaling, planes)
-    if is_3x3(g) and g.train_conv:
-        transform_planes(g, planes, transformed)
+    if is_3x3(g):
+        transform_planes(g, planes, transformed, work.repeats)
 
 
 @jit_inline
 def _forward(g, f, network, work, slot):
     """One filter's part of the forward pass: convolution, pooling, its share of the logits."""
-    planes, _ = _slot(g, work, slot)
+    planes, transformed = _slot(g, work, slot)
     if is_3x3(g):
-        conv3x3_pool_forward(g, f, planes, network.filters, work.pooled, work.winners)
+        conv3x3_pool_forward(g, f, transformed, work.repeats, network.filters, work.pooled, work.winners)
     else:
         conv_pool_forward(g, f, planes, network.filters, work.pooled, work.winners)
     dense_forward(g, f, work.pooled, network.weights, work.sums)

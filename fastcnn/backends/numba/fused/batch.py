@@ -13,24 +13,10 @@ import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
-from fastcnn.backends.numba.fused_layers import (
-    BLOCK,
-    Geometry,
-    conv3x3_backward,
-    conv3x3_pool_forward,
-    conv_backward,
-    conv_pool_forward,
-    dense_backward_block,
-    dense_forward,
-    fetch,
-    finish_logits,
-    is_3x3,
-    judge,
-    network_pointers,
-    softmax,
-    split_into_planes,
-    transform_planes,
-)
+from fastcnn.backends.numba.fused.conv import conv3x3_backward, conv3x3_pool_forward, conv_backward, conv_pool_forward
+from fastcnn.backends.numba.fused.dense import dense_backward_block, dense_forward, finish_logits, judge, softmax
+from fastcnn.backends.numba.fused.geometry import BLOCK, Geometry, is_3x3, network_pointers
+from fastcnn.backends.numba.fused.image import fetch, split_into_planes, transform_planes
 from fastcnn.backends.numba.jit import jit, jit_inline, parallel_jit
 from fastcnn.backends.numba.simd import (
     LANES,
@@ -57,6 +43,7 @@ class BlockWorkspace(NamedTuple):
     image: NDArray[np.uint8] | NDArray[np.float32]
     planes: NDArray[np.float32]
     transformed: NDArray[np.float32]
+    repeats: NDArray[np.uint16]
     pooled: NDArray[np.float32]
     winners: NDArray[np.uint16]
     grad: NDArray[np.float32]
@@ -71,7 +58,8 @@ def block_workspace(g: Geometry, tasks: int, pixel: type) -> BlockWorkspace:
     return BlockWorkspace(
         image=np.zeros((tasks, g.image), pixel),
         planes=aligned_zeros((tasks, IMAGES * g.planes)),
-        transformed=aligned_zeros((tasks, 16 * g.vectors * LANES)),
+        transformed=aligned_zeros((tasks, IMAGES * 16 * g.vectors * LANES)),
+        repeats=np.zeros((tasks, 2 * g.vectors), np.uint16),
         pooled=aligned_zeros((tasks, IMAGES * activations * LANES)),
         winners=np.zeros((tasks, IMAGES * 4 * activations), np.uint16),
         grad=aligned_zeros((tasks, IMAGES * LANES)),
@@ -92,6 +80,7 @@ def _task_pointers(work, task):
         _row(work.image, task),
         _row(work.planes, task),
         _row(work.transformed, task),
+        _row(work.repeats, task),
         _row(work.pooled, task),
         _row(work.winners, task),
         _row(work.grad, task),
@@ -106,15 +95,19 @@ def _forward_block(g, images, labels, order, first, count, network, work, losses
     """Forward pass of ``order[first : first + count]``; leaves their probabilities in `delta`."""
     activations = g.filters * g.vectors
     for n in range(count):
-        planes = shifted(work.planes, n * g.planes)
         fetch(g, images, order[first + n], work.image)
-        split_into_planes(g, work.image, network.scaling, planes)
         pooled = shifted(work.pooled, n * activations * LANES)
         winners = shifted(work.winners, 4 * n * activations)
-        for f in range(g.filters):
-            if is_3x3(g):
-                conv3x3_pool_forward(g, f, planes, network.filters, pooled, winners)
-            else:
+        if is_3x3(g):
+            transformed = shifted(work.transformed, 16 * n * g.vectors * LANES)
+            split_into_planes(g, work.image, network.scaling, work.planes)
+            transform_planes(g, work.planes, transformed, work.repeats)
+            for f in range(g.filters):
+                conv3x3_pool_forward(g, f, transformed, work.repeats, network.filters, pooled, winners)
+        else:
+            planes = shifted(work.planes, n * g.planes)
+            split_into_planes(g, work.image, network.scaling, planes)
+            for f in range(g.filters):
                 conv_pool_forward(g, f, planes, network.filters, pooled, winners)
     for f in range(g.filters):
         for n in range(count):
@@ -145,13 +138,12 @@ def _backward_block(g, labels, order, first, count, network, work, grad_filters,
     one = np.float32(1.0)
     for n in range(count):
         planes = shifted(work.planes, n * g.planes)
+        transformed = shifted(work.transformed, 16 * n * g.vectors * LANES)
         winners = shifted(work.winners, 4 * n * activations)
-        if is_3x3(g):
-            transform_planes(g, planes, work.transformed)
         for f in range(g.filters):
             grad = shifted(work.pooled, (n * activations + f * g.vectors) * LANES)
             if is_3x3(g):
-                conv3x3_backward(g, f, work.transformed, winners, grad, one, grad_filters, work.logits)
+                conv3x3_backward(g, f, transformed, winners, grad, one, grad_filters, work.logits)
             else:
                 conv_backward(g, f, planes, winners, grad, one, grad_filters)
 

@@ -12,16 +12,9 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from fastcnn.backends.numba.fused_batch import (
-    CHUNKS,
-    IMAGES,
-    BlockWorkspace,
-    block_workspace,
-    infer,
-    train_batches,
-)
-from fastcnn.backends.numba.fused_each import train_each
-from fastcnn.backends.numba.fused_layers import BLOCK, Geometry, Network, Workspace
+from fastcnn.backends.numba.fused.batch import CHUNKS, IMAGES, BlockWorkspace, block_workspace, infer, train_batches
+from fastcnn.backends.numba.fused.each import Workspace, train_each
+from fastcnn.backends.numba.fused.geometry import BLOCK, Geometry, Network
 from fastcnn.backends.numba.simd import LANES, aligned_zeros
 
 #: Fewer images than this are not worth another thread.
@@ -231,6 +224,7 @@ def _one_image_workspace(g: Geometry, pixel: type) -> Workspace:
         image=np.zeros(g.image, pixel),
         planes=aligned_zeros(2 * g.planes),
         transformed=aligned_zeros(2 * 16 * g.vectors * LANES),
+        repeats=np.zeros(2 * g.vectors, np.uint16),
         pooled=aligned_zeros(g.filters * g.vectors * LANES),
         winners=np.zeros(4 * g.filters * g.vectors, np.uint16),
         grad_pooled=aligned_zeros(g.vectors * LANES),

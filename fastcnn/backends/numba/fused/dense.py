@@ -1,0 +1,210 @@
+"""The dense layer, for the activations of one filter, and softmax: weights in registers ten classes at a time."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from fastcnn.backends.numba.fused.geometry import BLOCK
+from fastcnn.backends.numba.fused.image import load4
+from fastcnn.backends.numba.jit import jit_inline
+from fastcnn.backends.numba.simd import (
+    LANES,
+    fma,
+    load,
+    max_lanes,
+    maximum,
+    power_of_two,
+    splat,
+    store,
+    store_sums,
+    sum_lanes,
+)
+
+#: Added to a float below 2**22, this leaves the nearest integer in the lowest bits of the sum.
+_ROUND = np.float32(1.5 * 2**23)
+_ZERO = np.float32(0.0)
+_HALF = np.float32(0.5)
+_ONE = np.float32(1.0)
+
+
+@jit_inline
+def _store5(pointer, at, a, b, c, d, e):
+    store(pointer, at, a)
+    store(pointer, at + LANES, b)
+    store(pointer, at + 2 * LANES, c)
+    store(pointer, at + 3 * LANES, d)
+    store(pointer, at + 4 * LANES, e)
+
+
+@jit_inline
+def _splat5(p, i):
+    return splat(p[i]), splat(p[i + 1]), splat(p[i + 2]), splat(p[i + 3]), splat(p[i + 4])
+
+
+@jit_inline
+def dense_forward(g, f, pooled, weights, sums):
+    """Add filter `f`'s part of every class's dot product to ``sums[block][10][LANES]``."""
+    for block in range(g.blocks):
+        s = block * BLOCK * LANES
+        a0, a1, a2, a3 = load4(sums, s, LANES)
+        a4, a5, a6, a7 = load4(sums, s + 4 * LANES, LANES)
+        a8, a9 = load(sums, s + 8 * LANES), load(sums, s + 9 * LANES)
+        for v in range(g.vectors):
+            x = load(pooled, (f * g.vectors + v) * LANES)
+            w = ((f * g.blocks + block) * g.vectors + v) * BLOCK * LANES
+            a0 = fma(x, load(weights, w), a0)
+            a1 = fma(x, load(weights, w + LANES), a1)
+            a2 = fma(x, load(weights, w + 2 * LANES), a2)
+            a3 = fma(x, load(weights, w + 3 * LANES), a3)
+            a4 = fma(x, load(weights, w + 4 * LANES), a4)
+            a5 = fma(x, load(weights, w + 5 * LANES), a5)
+            a6 = fma(x, load(weights, w + 6 * LANES), a6)
+            a7 = fma(x, load(weights, w + 7 * LANES), a7)
+            a8 = fma(x, load(weights, w + 8 * LANES), a8)
+            a9 = fma(x, load(weights, w + 9 * LANES), a9)
+        _store5(sums, s, a0, a1, a2, a3, a4)
+        _store5(sums, s + 5 * LANES, a5, a6, a7, a8, a9)
+
+
+@jit_inline
+def finish_logits(g, sums, bias, logits):
+    """Fold the sums of `dense_forward` to one logit a class and clear them for the next image."""
+    for block in range(g.blocks):
+        s = block * BLOCK * LANES
+        a0, a1, a2, a3 = load4(sums, s, LANES)
+        a4, a5, a6, a7 = load4(sums, s + 4 * LANES, LANES)
+        a8, a9 = load(sums, s + 8 * LANES), load(sums, s + 9 * LANES)
+        store_sums(logits, block * BLOCK, (a0, a1, a2, a3, a4, a5, a6, a7, a8, a9))
+        for k in range(BLOCK):
+            store(sums, s + k * LANES, splat(_ZERO))
+    for k in range(0, g.padded, LANES):
+        store(logits, k, load(logits, k) + load(bias, k))
+
+
+@jit_inline
+def _backward_pair(weights, w, x, d0, d1, grad):
+    """Two classes' part of the input gradient, from the weights before their update, and the update."""
+    w0, w1 = load(weights, w), load(weights, w + LANES)
+    store(weights, w, fma(x, d0, w0))
+    store(weights, w + LANES, fma(x, d1, w1))
+    return fma(d1, w1, fma(d0, w0, grad))
+
+
+@jit_inline
+def dense_backward_update(g, f, pooled, delta, rate, weights, grad_pooled):
+    """The gradient of filter `f`'s activations and the SGD step of their weights in one pass over the weights."""
+    step = splat(-rate)
+    zero = splat(_ZERO)
+    for block in range(g.blocks):
+        k = block * BLOCK
+        d0, d1, d2, d3, d4 = _splat5(delta, k)
+        d5, d6, d7, d8, d9 = _splat5(delta, k + 5)
+        for v in range(g.vectors):
+            x = step * load(pooled, (f * g.vectors + v) * LANES)
+            w = ((f * g.blocks + block) * g.vectors + v) * BLOCK * LANES
+            one = _backward_pair(weights, w, x, d0, d1, zero)
+            two = _backward_pair(weights, w + 2 * LANES, x, d2, d3, zero)
+            one = _backward_pair(weights, w + 4 * LANES, x, d4, d5, one)
+            two = _backward_pair(weights, w + 6 * LANES, x, d6, d7, two)
+            grad = _backward_pair(weights, w + 8 * LANES, x, d8, d9, one) + two
+            if block > 0:
+                grad = grad + load(grad_pooled, v * LANES)
+            store(grad_pooled, v * LANES, grad)
+
+
+@jit_inline
+def dense_backward_block(g, f, count, pooled, delta, weights, grad_weights, grad):
+    """Gradients of filter `f`'s dense weights and activations over `count` images.
+
+    The activations' gradient takes the place of the activations in `pooled`; `grad` is room for one vector an image.
+    """
+    activations = g.filters * g.vectors
+    for v in range(g.vectors):
+        for block in range(g.blocks):
+            w = ((f * g.blocks + block) * g.vectors + v) * BLOCK * LANES
+            w0, w1, w2, w3 = load4(weights, w, LANES)
+            w4, w5, w6, w7 = load4(weights, w + 4 * LANES, LANES)
+            w8, w9 = load(weights, w + 8 * LANES), load(weights, w + 9 * LANES)
+            a0, a1, a2, a3 = load4(grad_weights, w, LANES)
+            a4, a5, a6, a7 = load4(grad_weights, w + 4 * LANES, LANES)
+            a8, a9 = load(grad_weights, w + 8 * LANES), load(grad_weights, w + 9 * LANES)
+            for n in range(count):
+                x = load(pooled, (n * activations + f * g.vectors + v) * LANES)
+                k = n * g.padded + block * BLOCK
+                d0, d1, d2, d3, d4 = _splat5(delta, k)
+                one = fma(d4, w4, fma(d2, w2, d0 * w0))
+                two = fma(d3, w3, d1 * w1)
+                a0, a1, a2, a3, a4 = (
+                    fma(x, d0, a0),
+                    fma(x, d1, a1),
+                    fma(x, d2, a2),
+                    fma(x, d3, a3),
+                    fma(x, d4, a4),
+                )
+                d5, d6, d7, d8, d9 = _splat5(delta, k + 5)
+                one = fma(d8, w8, fma(d6, w6, one))
+                two = fma(d9, w9, fma(d7, w7, fma(d5, w5, two)))
+                a5, a6, a7, a8, a9 = (
+                    fma(x, d5, a5),
+                    fma(x, d6, a6),
+                    fma(x, d7, a7),
+                    fma(x, d8, a8),
+                    fma(x, d9, a9),
+                )
+                if block > 0:
+                    one = one + load(grad, n * LANES)
+                store(grad, n * LANES, one + two)
+            _store5(grad_weights, w, a0, a1, a2, a3, a4)
+            _store5(grad_weights, w + 5 * LANES, a5, a6, a7, a8, a9)
+        for n in range(count):
+            store(pooled, (n * activations + f * g.vectors + v) * LANES, load(grad, n * LANES))
+
+
+@jit_inline
+def _exp(x):
+    """e**x for x <= 0, within two units in the last place: 2**n times a polynomial on [-ln 2 / 2, ln 2 / 2]."""
+    lowest = splat(np.float32(-87.0))
+    x = maximum(lowest, x)  # in this order a NaN stays one
+    shifted = fma(x, splat(np.float32(1.4426950408889634)), splat(_ROUND))
+    n = shifted - splat(_ROUND)
+    r = fma(n, splat(np.float32(-0.693145751953125)), x)
+    r = fma(n, splat(np.float32(-1.428606820309417e-06)), r)
+    p = splat(np.float32(1 / 5040))
+    p = fma(p, r, splat(np.float32(1 / 720)))
+    p = fma(p, r, splat(np.float32(1 / 120)))
+    p = fma(p, r, splat(np.float32(1 / 24)))
+    p = fma(p, r, splat(np.float32(1 / 6)))
+    p = fma(p, r, splat(_HALF))
+    p = fma(p, r, splat(_ONE))
+    p = fma(p, r, splat(_ONE))
+    return p * power_of_two(shifted)
+
+
+@jit_inline
+def softmax(g, logits, probabilities):
+    """Probabilities of the padded `logits` (padding: -1e30); returns the greatest logit and the sum of the exponentials."""
+    top = max_lanes(load(logits, 0))
+    for k in range(LANES, g.blocks * BLOCK, LANES):
+        top = max(top, max_lanes(load(logits, k)))
+    total = splat(_ZERO)
+    for k in range(0, g.blocks * BLOCK, LANES):
+        e = _exp(load(logits, k) - splat(top))
+        total = total + e
+        store(probabilities, k, e)
+    denominator = sum_lanes(total)
+    scale = splat(_ONE / denominator)
+    for k in range(0, g.blocks * BLOCK, LANES):
+        store(probabilities, k, load(probabilities, k) * scale)
+    return top, denominator
+
+
+@jit_inline
+def judge(logits, label, top, denominator):
+    """The loss of one image, and whether its label has the greatest logit (the first, where several have)."""
+    loss = math.log(denominator) - (logits[label] - top)
+    best = 0
+    while logits[best] < top:
+        best += 1
+    return loss, best == label
