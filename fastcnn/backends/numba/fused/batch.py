@@ -103,16 +103,17 @@ def _forward_block(g, images, labels, order, first, count, network, work, losses
             split_into_planes(g, work.image, network.scaling, work.planes)
             transform_planes(g, work.planes, transformed, work.repeats)
             for f in range(g.filters):
-                conv3x3_pool_forward(g, f, transformed, work.repeats, network.filters, pooled, winners)
+                conv3x3_pool_forward(g, f, transformed, work.repeats, network.filters, pooled, winners, network.weights)
         else:
             planes = shifted(work.planes, n * g.planes)
             split_into_planes(g, work.image, network.scaling, planes)
             for f in range(g.filters):
                 conv_pool_forward(g, f, planes, network.filters, pooled, winners)
-    for f in range(g.filters):
+    for f in range(0, g.filters, 2):
         for n in range(count):
             pooled = shifted(work.pooled, n * activations * LANES)
-            dense_forward(g, f, pooled, network.weights, shifted(work.sums, n * g.blocks * BLOCK * LANES))
+            sums = shifted(work.sums, n * g.blocks * BLOCK * LANES)
+            dense_forward(g, f, min(f + 2, g.filters), pooled, network.weights, sums)
     for n in range(count):
         logits = shifted(work.logits, n * g.padded)
         finish_logits(g, shifted(work.sums, n * g.blocks * BLOCK * LANES), network.bias, logits)
@@ -143,7 +144,7 @@ def _backward_block(g, labels, order, first, count, network, work, grad_filters,
         for f in range(g.filters):
             grad = shifted(work.pooled, (n * activations + f * g.vectors) * LANES)
             if is_3x3(g):
-                conv3x3_backward(g, f, transformed, winners, grad, one, grad_filters, work.logits)
+                conv3x3_backward(g, f, transformed, winners, grad, one, grad_filters, work.logits, network.weights)
             else:
                 conv_backward(g, f, planes, winners, grad, one, grad_filters)
 

@@ -23,6 +23,7 @@ from fastcnn.backends.numba.simd import (
     load,
     load_mask,
     maximum,
+    prefetch,
     select,
     splat,
     store,
@@ -80,7 +81,7 @@ def _two_outputs(u0, u1, u2, u3, x0, x1, x2, x3):
 
 
 @jit_inline
-def conv3x3_pool_forward(g, f, transformed, repeats, filters, pooled, winners):
+def conv3x3_pool_forward(g, f, transformed, repeats, filters, pooled, winners, soon):
     """Convolution of one channel with one 3x3 filter and 2x2 max-pooling in one pass."""
     w = f * g.row
     a0, a1, a2, a3 = _transform_taps(filters[w], filters[w + 1], filters[w + 2])
@@ -105,6 +106,8 @@ def conv3x3_pool_forward(g, f, transformed, repeats, filters, pooled, winners):
         x0, x1, x2, x3 = load4(transformed, at + 3 * LANES, 4 * LANES)
         upper, lower = _two_outputs(u03, u13, u23, u33, x0, x1, x2, x3)
         y01, y11 = y01 + upper, y11 + lower
+        for line in range(v * BLOCK * LANES, (v + 1) * BLOCK * LANES, 16):
+            prefetch(soon, line)
         y11 = select(load_mask(repeats, 2 * v), y00, y11)
         y10 = select(load_mask(repeats, 2 * v + 1), y01, y10)
         _pool(g, y00, y01, y10, y11, bias, f * g.vectors + v, pooled, winners)
@@ -128,7 +131,7 @@ def _untransform(m0, m1, m2, m3):
 
 
 @jit_inline
-def conv3x3_backward(g, f, transformed, winners, grad_pooled, factor, filters, sums):
+def conv3x3_backward(g, f, transformed, winners, grad_pooled, factor, filters, sums, soon):
     """``filters[f] += factor * gradient``: the SGD step where `factor` is minus the learning rate."""
     zero = splat(_ZERO)
     m00 = m01 = m02 = m03 = m10 = m11 = m12 = m13 = zero
@@ -145,6 +148,8 @@ def conv3x3_backward(g, f, transformed, winners, grad_pooled, factor, filters, s
             select(load_mask(winners, bits + 3), grad, zero),
         )
         s0, s1 = g00 + g10, g01 + g11
+        for line in range(v * BLOCK * LANES, (v + 1) * BLOCK * LANES, 16):
+            prefetch(soon, line)
         at = 16 * v * LANES
         m00, m01, m02, m03 = _multiply_row(transformed, at, g00, g01, m00, m01, m02, m03)
         m10, m11, m12, m13 = _multiply_row(transformed, at + 4 * LANES, s0, s1, m10, m11, m12, m13)

@@ -44,26 +44,27 @@ def _splat5(p, i):
 
 
 @jit_inline
-def dense_forward(g, f, pooled, weights, sums):
-    """Add filter `f`'s part of every class's dot product to ``sums[block][10][LANES]``."""
+def dense_forward(g, first, last, pooled, weights, sums):
+    """Add the part of filters `first` to `last` - 1 to every class's dot product, ``sums[block][10][LANES]``."""
     for block in range(g.blocks):
         s = block * BLOCK * LANES
         a0, a1, a2, a3 = load4(sums, s, LANES)
         a4, a5, a6, a7 = load4(sums, s + 4 * LANES, LANES)
         a8, a9 = load(sums, s + 8 * LANES), load(sums, s + 9 * LANES)
-        for v in range(g.vectors):
-            x = load(pooled, (f * g.vectors + v) * LANES)
-            w = ((f * g.blocks + block) * g.vectors + v) * BLOCK * LANES
-            a0 = fma(x, load(weights, w), a0)
-            a1 = fma(x, load(weights, w + LANES), a1)
-            a2 = fma(x, load(weights, w + 2 * LANES), a2)
-            a3 = fma(x, load(weights, w + 3 * LANES), a3)
-            a4 = fma(x, load(weights, w + 4 * LANES), a4)
-            a5 = fma(x, load(weights, w + 5 * LANES), a5)
-            a6 = fma(x, load(weights, w + 6 * LANES), a6)
-            a7 = fma(x, load(weights, w + 7 * LANES), a7)
-            a8 = fma(x, load(weights, w + 8 * LANES), a8)
-            a9 = fma(x, load(weights, w + 9 * LANES), a9)
+        for f in range(first, last):
+            for v in range(g.vectors):
+                x = load(pooled, (f * g.vectors + v) * LANES)
+                w = ((f * g.blocks + block) * g.vectors + v) * BLOCK * LANES
+                a0 = fma(x, load(weights, w), a0)
+                a1 = fma(x, load(weights, w + LANES), a1)
+                a2 = fma(x, load(weights, w + 2 * LANES), a2)
+                a3 = fma(x, load(weights, w + 3 * LANES), a3)
+                a4 = fma(x, load(weights, w + 4 * LANES), a4)
+                a5 = fma(x, load(weights, w + 5 * LANES), a5)
+                a6 = fma(x, load(weights, w + 6 * LANES), a6)
+                a7 = fma(x, load(weights, w + 7 * LANES), a7)
+                a8 = fma(x, load(weights, w + 8 * LANES), a8)
+                a9 = fma(x, load(weights, w + 9 * LANES), a9)
         _store5(sums, s, a0, a1, a2, a3, a4)
         _store5(sums, s + 5 * LANES, a5, a6, a7, a8, a9)
 
@@ -84,34 +85,76 @@ def finish_logits(g, sums, bias, logits):
 
 
 @jit_inline
-def _backward_pair(weights, w, x, d0, d1, grad):
-    """Two classes' part of the input gradient, from the weights before their update, and the update."""
+def dot(g, a, b):
+    """The dot product of two images' pooled activations."""
+    one = two = splat(_ZERO)
+    vectors = g.filters * g.vectors
+    for v in range(0, vectors - 1, 2):
+        one = fma(load(a, v * LANES), load(b, v * LANES), one)
+        two = fma(load(a, (v + 1) * LANES), load(b, (v + 1) * LANES), two)
+    if vectors & 1:
+        one = fma(load(a, (vectors - 1) * LANES), load(b, (vectors - 1) * LANES), one)
+    return sum_lanes(one + two)
+
+
+@jit_inline
+def dense_backward(g, f, delta, weights, grad_pooled):
+    """The gradient of filter `f`'s activations."""
+    for block in range(g.blocks):
+        d0, d1, d2, d3, d4 = _splat5(delta, block * BLOCK)
+        d5, d6, d7, d8, d9 = _splat5(delta, block * BLOCK + 5)
+        for v in range(g.vectors):
+            w = ((f * g.blocks + block) * g.vectors + v) * BLOCK * LANES
+            one = d0 * load(weights, w)
+            two = d1 * load(weights, w + LANES)
+            one = fma(d2, load(weights, w + 2 * LANES), one)
+            two = fma(d3, load(weights, w + 3 * LANES), two)
+            one = fma(d4, load(weights, w + 4 * LANES), one)
+            two = fma(d5, load(weights, w + 5 * LANES), two)
+            one = fma(d6, load(weights, w + 6 * LANES), one)
+            two = fma(d7, load(weights, w + 7 * LANES), two)
+            one = fma(d8, load(weights, w + 8 * LANES), one)
+            two = fma(d9, load(weights, w + 9 * LANES), two)
+            if block > 0:
+                one = one + load(grad_pooled, v * LANES)
+            store(grad_pooled, v * LANES, one + two)
+
+
+@jit_inline
+def _update_pair(weights, w, x, d0, d1, held_x, held_d0, held_d1, grad):
+    """Two classes' part of the input gradient, from the weights before their update, and two steps' update."""
     w0, w1 = load(weights, w), load(weights, w + LANES)
-    store(weights, w, fma(x, d0, w0))
-    store(weights, w + LANES, fma(x, d1, w1))
+    store(weights, w, fma(x, d0, fma(held_x, held_d0, w0)))
+    store(weights, w + LANES, fma(x, d1, fma(held_x, held_d1, w1)))
     return fma(d1, w1, fma(d0, w0, grad))
 
 
 @jit_inline
-def dense_backward_update(g, f, pooled, delta, rate, weights, grad_pooled):
-    """The gradient of filter `f`'s activations and the SGD step of their weights in one pass over the weights."""
-    step = splat(-rate)
-    zero = splat(_ZERO)
+def dense_backward_update(g, f, pooled, delta, held_pooled, held_delta, coupling, rate, weights, grad_pooled):
+    """The gradient of filter `f`'s activations, and the SGD step of this image and of the one held back.
+
+    The gradient is of the weights after the held step, ``W - rate * held_x * held_d'``, which have never been
+    written: what the held step adds to it is `coupling`, ``-rate * held_d'd``, times the held activations.
+    """
+    step, couple = splat(-rate), splat(coupling)
     for block in range(g.blocks):
         k = block * BLOCK
         d0, d1, d2, d3, d4 = _splat5(delta, k)
         d5, d6, d7, d8, d9 = _splat5(delta, k + 5)
+        h0, h1, h2, h3, h4 = _splat5(held_delta, k)
+        h5, h6, h7, h8, h9 = _splat5(held_delta, k + 5)
         for v in range(g.vectors):
             x = step * load(pooled, (f * g.vectors + v) * LANES)
+            held = load(held_pooled, (f * g.vectors + v) * LANES)
+            one = couple * held if block == 0 else load(grad_pooled, v * LANES)
+            held = step * held
             w = ((f * g.blocks + block) * g.vectors + v) * BLOCK * LANES
-            one = _backward_pair(weights, w, x, d0, d1, zero)
-            two = _backward_pair(weights, w + 2 * LANES, x, d2, d3, zero)
-            one = _backward_pair(weights, w + 4 * LANES, x, d4, d5, one)
-            two = _backward_pair(weights, w + 6 * LANES, x, d6, d7, two)
-            grad = _backward_pair(weights, w + 8 * LANES, x, d8, d9, one) + two
-            if block > 0:
-                grad = grad + load(grad_pooled, v * LANES)
-            store(grad_pooled, v * LANES, grad)
+            one = _update_pair(weights, w, x, d0, d1, held, h0, h1, one)
+            two = _update_pair(weights, w + 2 * LANES, x, d2, d3, held, h2, h3, splat(_ZERO))
+            one = _update_pair(weights, w + 4 * LANES, x, d4, d5, held, h4, h5, one)
+            two = _update_pair(weights, w + 6 * LANES, x, d6, d7, held, h6, h7, two)
+            one = _update_pair(weights, w + 8 * LANES, x, d8, d9, held, h8, h9, one)
+            store(grad_pooled, v * LANES, one + two)
 
 
 @jit_inline

@@ -8,15 +8,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastcnn.backends.numba.fused.conv import conv3x3_backward, conv3x3_pool_forward, conv_backward, conv_pool_forward
-from fastcnn.backends.numba.fused.dense import dense_backward_update, dense_forward, finish_logits, judge, softmax
-from fastcnn.backends.numba.fused.geometry import is_3x3, network_pointers
+from fastcnn.backends.numba.fused.dense import (
+    dense_backward,
+    dense_backward_update,
+    dense_forward,
+    dot,
+    finish_logits,
+    judge,
+    softmax,
+)
+from fastcnn.backends.numba.fused.geometry import BLOCK, is_3x3, network_pointers
 from fastcnn.backends.numba.fused.image import fetch, split_into_planes, transform_planes
 from fastcnn.backends.numba.jit import jit, jit_inline
-from fastcnn.backends.numba.simd import LANES, address, fma, is_finite, load, shifted, splat, store
+from fastcnn.backends.numba.simd import LANES, address, fma, is_finite, load, prefetch, shifted, splat, store, sum_lanes
 
 
 class Workspace(NamedTuple):
-    """What one thread needs; `planes` and `transformed` hold two images, this step's and the next's."""
+    """What one thread needs; most of it twice, for this step's image and the next's."""
 
     image: NDArray[np.uint8] | NDArray[np.float32]
     planes: NDArray[np.float32]
@@ -31,99 +39,158 @@ class Workspace(NamedTuple):
 
 
 @jit_inline
-def _pointers(network, work):
-    """The same tuples with pointers in place of the arrays."""
-    return (
-        network_pointers(network),
-        Workspace(
-            address(work.image),
-            address(work.planes),
-            address(work.transformed),
-            address(work.repeats),
-            address(work.pooled),
-            address(work.winners),
-            address(work.grad_pooled),
-            address(work.sums),
-            address(work.logits),
-            address(work.delta),
-        ),
+def _pointers(work):
+    """The same tuple with pointers in place of the arrays."""
+    return Workspace(
+        address(work.image),
+        address(work.planes),
+        address(work.transformed),
+        address(work.repeats),
+        address(work.pooled),
+        address(work.winners),
+        address(work.grad_pooled),
+        address(work.sums),
+        address(work.logits),
+        address(work.delta),
     )
 
 
 @jit_inline
 def _slot(g, work, slot):
-    """Where the planes and the transform of slot 0 or 1 begin."""
-    return shifted(work.planes, slot * g.planes), shifted(work.transformed, slot * 16 * g.vectors * LANES)
+    """The workspace of slot 0 or 1."""
+    return Workspace(
+        work.image,
+        shifted(work.planes, slot * g.planes),
+        shifted(work.transformed, slot * 16 * g.vectors * LANES),
+        work.repeats,
+        shifted(work.pooled, slot * g.filters * g.vectors * LANES),
+        work.winners,
+        work.grad_pooled,
+        work.sums,
+        work.logits,
+        shifted(work.delta, slot * g.padded),
+    )
 
 
 @jit_inline
-def _prepare(g, images, index, network, work, slot):
-    """Bring image `index` into the planes, or planes and transform, of slot 0 or 1."""
-    planes, transformed = _slot(g, work, slot)
+def _prepare(g, images, index, soon, network, work):
+    """Bring image `index` into the planes, and where that pays into its transform; ask the memory for image `soon`."""
+    pixels = g.height * g.width * g.channels
+    for i in range(0, pixels, 64):
+        prefetch(images, soon * pixels + i)
     fetch(g, images, index, work.image)
-    split_into_planes(g, work.image, network.scaling, planes)
+    split_into_planes(g, work.image, network.scaling, work.planes)
     if is_3x3(g):
-        transform_planes(g, planes, transformed, work.repeats)
+        transform_planes(g, work.planes, work.transformed, work.repeats)
 
 
 @jit_inline
-def _forward(g, f, network, work, slot):
-    """One filter's part of the forward pass: convolution, pooling, its share of the logits."""
-    planes, transformed = _slot(g, work, slot)
-    if is_3x3(g):
-        conv3x3_pool_forward(g, f, transformed, work.repeats, network.filters, work.pooled, work.winners)
-    else:
-        conv_pool_forward(g, f, planes, network.filters, work.pooled, work.winners)
-    dense_forward(g, f, work.pooled, network.weights, work.sums)
+def _filter_weights(g, f, network):
+    """Where filter `f`'s dense weights begin."""
+    return shifted(network.weights, f * g.blocks * g.vectors * BLOCK * LANES)
 
 
 @jit_inline
-def _backward(g, f, network, work, slot, rate):
-    """One filter's part of the backward pass and of the SGD step."""
-    planes, transformed = _slot(g, work, slot)
-    dense_backward_update(g, f, work.pooled, work.delta, rate, network.weights, work.grad_pooled)
-    if g.train_conv:
-        if is_3x3(g):
-            conv3x3_backward(g, f, transformed, work.winners, work.grad_pooled, -rate, network.filters, work.logits)
+def _forward(g, network, work):
+    """Convolution, pooling and the dense sums of one image, two filters at a time."""
+    for first in range(0, g.filters, 2):
+        last = min(first + 2, g.filters)
+        for f in range(first, last):
+            if is_3x3(g):
+                soon = _filter_weights(g, f, network)
+                conv3x3_pool_forward(
+                    g, f, work.transformed, work.repeats, network.filters, work.pooled, work.winners, soon
+                )
+            else:
+                conv_pool_forward(g, f, work.planes, network.filters, work.pooled, work.winners)
+        dense_forward(g, first, last, work.pooled, network.weights, work.sums)
+
+
+@jit_inline
+def _backward(g, network, work, held, update, coupling, rate):
+    """One image's backward pass; with `update` the dense weights take its step and the held one's, without they wait."""
+    for f in range(g.filters):
+        if update:
+            dense_backward_update(
+                g, f, work.pooled, work.delta, held.pooled, held.delta, coupling, rate, network.weights, work.grad_pooled
+            )
         else:
-            conv_backward(g, f, planes, work.winners, work.grad_pooled, -rate, network.filters)
+            dense_backward(g, f, work.delta, network.weights, work.grad_pooled)
+        if g.train_conv:
+            if is_3x3(g):
+                soon = _filter_weights(g, (f + 1) % g.filters, network)
+                conv3x3_backward(
+                    g, f, work.transformed, work.winners, work.grad_pooled, -rate, network.filters, work.logits, soon
+                )
+            else:
+                conv_backward(g, f, work.planes, work.winners, work.grad_pooled, -rate, network.filters)
+
+
+@jit_inline
+def _add_held(g, held, work, rate):
+    """What the held step adds to the logits: ``-rate * (held_x . x) * held_d``."""
+    factor = splat(-rate * dot(g, held.pooled, work.pooled))
+    for k in range(0, g.padded, LANES):
+        store(work.logits, k, fma(factor, load(held.delta, k), load(work.logits, k)))
+
+
+@jit_inline
+def _release(g, held, rate, weights):
+    """Give the dense weights the step held back."""
+    for f in range(g.filters):
+        for block in range(g.blocks):
+            for v in range(g.vectors):
+                x = splat(-rate) * load(held.pooled, (f * g.vectors + v) * LANES)
+                w = ((f * g.blocks + block) * g.vectors + v) * BLOCK * LANES
+                for k in range(BLOCK):
+                    d = splat(held.delta[block * BLOCK + k])
+                    store(weights, w + k * LANES, fma(x, d, load(weights, w + k * LANES)))
 
 
 @jit
 def train_each(g, images_array, labels, order, rate, network_arrays, work_arrays):
     """Per-sample SGD: each image sees the weights that the one before it left.
 
-    Filter by filter, this image's backward pass is followed by the next image's forward pass: a filter's dense
-    weights travel from the second-level cache to the first once a step instead of twice. No step changes by it,
-    because a filter's forward pass needs the update of no other filter.
+    The dense weights are most of the network, and what limits their part of a step is reading and writing them in the
+    first-level cache. So they are written every second step only: one step is held back, the next computes with
+    ``W - rate * x * d'`` without writing it, and takes both steps at once. Only rounding differs from the plain order.
     """
-    network, work = _pointers(network_arrays, work_arrays)
+    network, workspace = network_pointers(network_arrays), _pointers(work_arrays)
     images = address(images_array)
     loss_sum = 0.0
     correct = 0
-    _prepare(g, images, order[0], network, work, 0)
-    for f in range(g.filters):
-        _forward(g, f, network, work, 0)
+    done = 0
+    holding = False
+    first = _slot(g, workspace, 0)
+    _prepare(g, images, order[0], order[min(1, order.size - 1)], network, first)
+    _forward(g, network, first)
     for s in range(order.size):
+        work, other = _slot(g, workspace, s & 1), _slot(g, workspace, 1 - (s & 1))
         finish_logits(g, work.sums, network.bias, work.logits)
+        if holding:
+            _add_held(g, other, work, rate)
         label = labels[order[s]]
         top, denominator = softmax(g, work.logits, work.delta)
         loss, hit = judge(work.logits, label, top, denominator)
         if not is_finite(loss):
-            return loss_sum, correct, s
+            break
         loss_sum += loss
         correct += hit
+        coupling = np.float32(0.0)
         for k in range(g.classes, g.padded):
             work.delta[k] = np.float32(0.0)
         work.delta[label] -= np.float32(1.0)
         for k in range(0, g.padded, LANES):
             store(network.bias, k, fma(splat(-rate), load(work.delta, k), load(network.bias, k)))
+            coupling -= rate * sum_lanes(load(work.delta, k) * load(other.delta, k))
         last = s + 1 == order.size
-        slot = s & 1
         if not last:
-            _prepare(g, images, order[s + 1], network, work, 1 - slot)
-        for f in range(g.filters):
-            _backward(g, f, network, work, slot, rate)
-            if not last:
-                _forward(g, f, network, work, 1 - slot)
-    return loss_sum, correct, order.size
+            _prepare(g, images, order[s + 1], order[min(s + 2, order.size - 1)], network, other)
+        _backward(g, network, work, other, holding, coupling, rate)
+        holding = not holding
+        if not last:
+            _forward(g, network, other)
+        done += 1
+    if holding:
+        _release(g, _slot(g, workspace, (done - 1) & 1), rate, network.weights)
+    return loss_sum, correct, done

@@ -225,12 +225,12 @@ def _one_image_workspace(g: Geometry, pixel: type) -> Workspace:
         planes=aligned_zeros(2 * g.planes),
         transformed=aligned_zeros(2 * 16 * g.vectors * LANES),
         repeats=np.zeros(2 * g.vectors, np.uint16),
-        pooled=aligned_zeros(g.filters * g.vectors * LANES),
+        pooled=aligned_zeros(2 * g.filters * g.vectors * LANES),
         winners=np.zeros(4 * g.filters * g.vectors, np.uint16),
         grad_pooled=aligned_zeros(g.vectors * LANES),
         sums=aligned_zeros(g.blocks * BLOCK * LANES),
         logits=aligned_zeros(g.padded),
-        delta=aligned_zeros(g.padded),
+        delta=aligned_zeros(2 * g.padded),
     )
 
 
