@@ -51,8 +51,8 @@ def cache_folder() -> Path | None:
             pass
     except OSError as problem:
         warnings.warn(
-            f"compiled kernels can't be kept in {folder} ({problem.strerror or problem}), so that each process compiles "
-            "them anew; set NUMBA_CACHE_DIR to a folder that can be written",
+            f"compiled kernels can't be kept in {folder} ({problem.strerror or problem}), so that each process "
+            "compiles them anew; set NUMBA_CACHE_DIR to a folder that can be written",
             CacheWarning,
             stacklevel=2,
         )
@@ -94,7 +94,7 @@ class _CacheImpl(CompileResultCacheImpl):  # type: ignore[misc]
 
 
 class _KernelCache(FunctionCache):  # type: ignore[misc]
-    """Numba's cache of machine code in our folder; a full disk or a folder that vanished costs the cache, not the run."""
+    """Numba's cache of machine code in our folder; a full disk or a vanished folder costs the cache, not the run."""
 
     _impl_class = _CacheImpl
 
@@ -174,7 +174,7 @@ class _CompileListener(event.Listener):  # type: ignore[misc]
 
 @contextmanager
 def on_compile(callback: Callable[[str], None]) -> Iterator[None]:
-    """Call `callback(name)` whenever a kernel begins to be compiled inside the block (not when it comes from the cache)."""
+    """Call `callback(name)` when a kernel begins to be compiled inside the block (not when the cache has it)."""
     with event.install_listener("numba:compile", _CompileListener(callback)):
         yield
 

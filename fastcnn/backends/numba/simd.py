@@ -1,8 +1,9 @@
 """Explicit vectors for kernels: a Numba type that is one vector register, and the operations on it.
 
-LLVM vectorises simple loops well and complicated ones not at all. Where a kernel must keep a dozen vectors in registers
-it says so with these: `load` sixteen floats, `fma` them, `store` them. Arithmetic on vectors is exact IEEE arithmetic in
-the order written (`+`, `-`, `*` and `fma`; nothing is reassociated), so equal inputs give equal outputs in every lane.
+LLVM vectorises simple loops well and complicated ones not at all. Where a kernel must keep a dozen vectors in
+registers it says so with these: `load` sixteen floats, `fma` them, `store` them. Arithmetic on vectors is exact IEEE
+arithmetic in the order written (`+`, `-`, `*` and `fma`; nothing is reassociated), so equal inputs give equal outputs
+in every lane. What works across lanes (sums, shuffles) is in `lanes`.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ def _host_lanes() -> int:
 LANES = _host_lanes()
 
 _FLOAT = ir.FloatType()
-_INT32 = ir.IntType(32)
-_VECTOR = ir.VectorType(_FLOAT, LANES)
-_INT_VECTOR = ir.VectorType(_INT32, LANES)
+INT32 = ir.IntType(32)
+VECTOR = ir.VectorType(_FLOAT, LANES)
+INT_VECTOR = ir.VectorType(INT32, LANES)
 _MASK = ir.VectorType(ir.IntType(1), LANES)
 _MASK_BITS = ir.IntType(LANES)
 
@@ -54,7 +55,7 @@ mask = _MaskType()
 @register_model(_VectorType)
 class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
     def __init__(self, dmm: Any, fe_type: Any) -> None:
-        super().__init__(dmm, fe_type, _VECTOR)
+        super().__init__(dmm, fe_type, VECTOR)
 
 
 @register_model(_MaskType)
@@ -102,14 +103,18 @@ def _lower_invert(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     return builder.not_(args[0])
 
 
+def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    kind = ir.FunctionType(VECTOR, [VECTOR] * 3)
+    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")
+    return builder.call(function, [a, b, c])
+
+
 @intrinsic
 def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
     """``a * b + c`` with one rounding."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
-        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")
-        return builder.call(function, args)
+        return _fma(builder, *args)
 
     return signature(vector, vector, vector, vector), codegen
 
@@ -119,9 +124,7 @@ def fnma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
     """``c - a * b`` with one rounding."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
-        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")
-        return builder.call(function, [builder.fneg(args[0]), *args[1:]])
+        return _fma(builder, builder.fneg(args[0]), *args[1:])
 
     return signature(vector, vector, vector, vector), codegen
 
@@ -138,8 +141,8 @@ def splat(typingctx: Any, value: Any) -> Any:
 
 def _splat(builder: Any, value: Any) -> Any:
     undefined = ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined)
-    first = builder.insert_element(undefined, value, _INT32(0))
-    return builder.shuffle_vector(first, undefined, ir.Constant(_INT_VECTOR, [0] * LANES))
+    first = builder.insert_element(undefined, value, INT32(0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(INT_VECTOR, [0] * LANES))
 
 
 @intrinsic
@@ -167,13 +170,24 @@ def all_same(typingctx: Any, first: Any, second: Any) -> Any:
     """The mask of the lanes in which each vector of one tuple has the same bits as its counterpart in the other."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        difference = ir.Constant(_INT_VECTOR, [0] * LANES)
+        difference = ir.Constant(INT_VECTOR, [0] * LANES)
         for i in range(len(first)):
-            one, two = (builder.bitcast(builder.extract_value(values, i), _INT_VECTOR) for values in args)
+            one, two = (builder.bitcast(builder.extract_value(values, i), INT_VECTOR) for values in args)
             difference = builder.or_(difference, builder.xor(one, two))
-        return builder.icmp_unsigned("==", difference, ir.Constant(_INT_VECTOR, [0] * LANES))
+        return builder.icmp_unsigned("==", difference, ir.Constant(INT_VECTOR, [0] * LANES))
 
     return signature(mask, first, second), codegen
+
+
+@intrinsic
+def first_lanes(typingctx: Any, count: Any) -> Any:
+    """The mask of the first `count` lanes; a negative count is none."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        counts = _splat(builder, builder.trunc(args[0], INT32))
+        return builder.icmp_signed("<", ir.Constant(INT_VECTOR, list(range(LANES))), counts)
+
+    return signature(mask, types.intp), codegen
 
 
 @intrinsic
@@ -203,16 +217,16 @@ def is_finite(typingctx: Any, value: Any) -> Any:
 
 # --- memory --------------------------------------------------------------------------------------------------------
 #
-# Kernels work on bare pointers: an array that travels through helpers and tuples is reference-counted at each hand-over,
-# with an atomic operation, and in loops of a microsecond those were half of the time. The caller keeps the arrays alive.
-# A pointer `p` is read and written as p[i], too. Nothing here checks a bound.
+# Kernels work on bare pointers: an array that travels through helpers and tuples is reference-counted at each
+# hand-over, with an atomic operation, and in loops of a microsecond those were a third of the time. The caller keeps
+# the arrays alive. A pointer `p` is read and written as p[i], too. Nothing here checks a bound.
 
-_FLOATS = types.CPointer(types.float32)
+FLOATS = types.CPointer(types.float32)
 _BYTES = types.CPointer(types.uint8)
 _BITS = types.CPointer(types.uint16)
 
 
-def _at(builder: Any, pointer: Any, index: Any, to: ir.Type) -> Any:
+def at_index(builder: Any, pointer: Any, index: Any, to: ir.Type) -> Any:
     return builder.bitcast(builder.gep(pointer, [index]), to.as_pointer())
 
 
@@ -242,11 +256,11 @@ def load(typingctx: Any, pointer: Any, index: Any) -> Any:
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         if pointer == _BYTES:
-            narrow = builder.load(_at(builder, *args, ir.VectorType(ir.IntType(8), LANES)), align=1)
-            return builder.sitofp(builder.zext(narrow, _INT_VECTOR), _VECTOR)
-        return builder.load(_at(builder, *args, _VECTOR), align=4)
+            narrow = builder.load(at_index(builder, *args, ir.VectorType(ir.IntType(8), LANES)), align=1)
+            return builder.sitofp(builder.zext(narrow, INT_VECTOR), VECTOR)
+        return builder.load(at_index(builder, *args, VECTOR), align=4)
 
-    return signature(vector, pointer, types.intp) if pointer in (_FLOATS, _BYTES) else None, codegen
+    return signature(vector, pointer, types.intp) if pointer in (FLOATS, _BYTES) else None, codegen
 
 
 @intrinsic
@@ -254,10 +268,10 @@ def store(typingctx: Any, pointer: Any, index: Any, value: Any) -> Any:
     """Write a vector from element `index` on."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        builder.store(args[2], _at(builder, args[0], args[1], _VECTOR), align=4)
+        builder.store(args[2], at_index(builder, args[0], args[1], VECTOR), align=4)
         return context.get_dummy_value()
 
-    return signature(types.void, _FLOATS, types.intp, vector), codegen
+    return signature(types.void, FLOATS, types.intp, vector), codegen
 
 
 @intrinsic
@@ -289,128 +303,10 @@ def prefetch(typingctx: Any, pointer: Any, index: Any) -> Any:
     """Ask for the cache line of element `index`, to be used soon."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        line = _at(builder, *args, ir.IntType(8))
-        kind = ir.FunctionType(ir.VoidType(), [line.type, _INT32, _INT32, _INT32])
+        line = at_index(builder, *args, ir.IntType(8))
+        kind = ir.FunctionType(ir.VoidType(), [line.type, INT32, INT32, INT32])
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        builder.call(function, [line, _INT32(0), _INT32(3), _INT32(1)])
+        builder.call(function, [line, INT32(0), INT32(3), INT32(1)])
         return context.get_dummy_value()
 
     return signature(types.void, pointer, types.intp), codegen
-
-
-# --- across lanes --------------------------------------------------------------------------------------------------
-
-
-def _shuffle(builder: Any, a: Any, b: Any, lanes: list[int]) -> Any:
-    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_INT32, len(lanes)), lanes))
-
-
-def _fold(builder: Any, value: Any, combine: Any) -> Any:
-    """Halve the vector until one lane is left: the same order on every machine with as many lanes."""
-    width = LANES
-    while width > 1:
-        width //= 2
-        low = _shuffle(builder, value, value, list(range(width)))
-        high = _shuffle(builder, value, value, list(range(width, 2 * width)))
-        value = combine(low, high)
-    return builder.extract_element(value, _INT32(0))
-
-
-@intrinsic
-def sum_lanes(typingctx: Any, value: Any) -> Any:
-    """The sum of all lanes."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return _fold(builder, args[0], builder.fadd)
-
-    return signature(types.float32, vector), codegen
-
-
-@intrinsic
-def store_sums(typingctx: Any, pointer: Any, index: Any, vectors: Any) -> Any:
-    """Write the sum of the lanes of each vector of a tuple, from element `index` on.
-
-    Vectors are folded in pairs, so that n sums cost about n additions rather than n * log2(LANES). The last group is
-    filled up with zeros: up to LANES - 1 floats behind the sums are overwritten.
-    """
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        values = [builder.extract_value(args[2], i) for i in range(len(vectors))]
-        for first in range(0, len(values), LANES):
-            group = values[first : first + LANES]
-            group += [ir.Constant(_VECTOR, [0.0] * LANES)] * (LANES - len(group))
-            at = builder.add(args[1], args[1].type(first))
-            builder.store(_fold_together(builder, group), _at(builder, args[0], at, _VECTOR), align=4)
-        return context.get_dummy_value()
-
-    return signature(types.void, _FLOATS, types.intp, vectors), codegen
-
-
-def _fold_together(builder: Any, values: list[Any]) -> Any:
-    """LANES vectors to one: lane i of the result is the sum of the lanes of vector i."""
-    stride = (
-        LANES // 2
-    )  # vector i is folded with vector i + stride; their partial sums alternate in runs of `stride` lanes
-    while stride:
-        # Lanes without the bit `stride` of both vectors, and lanes with it: a's land where the bit is clear, b's where it is set.
-        first = [lane if not lane & stride else LANES + (lane ^ stride) for lane in range(LANES)]
-        second = [(lane ^ stride) if not lane & stride else LANES + lane for lane in range(LANES)]
-        half = len(values) // 2
-        values = [
-            builder.fadd(_shuffle(builder, a, b, first), _shuffle(builder, a, b, second))
-            for a, b in zip(values[:half], values[half:], strict=True)
-        ]
-        stride //= 2
-    return values[0]
-
-
-@intrinsic
-def max_lanes(typingctx: Any, value: Any) -> Any:
-    """The greatest lane (NaN may be lost)."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return _fold(builder, args[0], lambda a, b: builder.select(builder.fcmp_ordered(">", a, b), a, b))
-
-    return signature(types.float32, vector), codegen
-
-
-@intrinsic
-def evens(typingctx: Any, a: Any, b: Any) -> Any:
-    """Lanes 0, 2, 4, ... of `a`, then those of `b`."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return _shuffle(builder, *args, list(range(0, 2 * LANES, 2)))
-
-    return signature(vector, vector, vector), codegen
-
-
-@intrinsic
-def odds(typingctx: Any, a: Any, b: Any) -> Any:
-    """Lanes 1, 3, 5, ... of `a`, then those of `b`."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return _shuffle(builder, *args, list(range(1, 2 * LANES, 2)))
-
-    return signature(vector, vector, vector), codegen
-
-
-@intrinsic
-def rotate(typingctx: Any, value: Any) -> Any:
-    """Every lane one place down; the first comes last."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return _shuffle(builder, args[0], args[0], [*range(1, LANES), 0])
-
-    return signature(vector, vector), codegen
-
-
-@intrinsic
-def power_of_two(typingctx: Any, biased: Any) -> Any:
-    """2**n from ``n + 1.5 * 2**23``: that sum's lowest bits are n, and become the exponent of the result."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        bits = builder.bitcast(args[0], _INT_VECTOR)
-        exponent = builder.add(bits, ir.Constant(_INT_VECTOR, [127] * LANES))
-        return builder.bitcast(builder.shl(exponent, ir.Constant(_INT_VECTOR, [23] * LANES)), _VECTOR)
-
-    return signature(vector, vector), codegen

@@ -1,8 +1,8 @@
 """The tutorial network on many images at once: mini-batch SGD and inference, on all threads.
 
-Images go through in blocks of sixteen, small enough that a block's activations stay in the second-level cache. A batch is
-cut into chunks of whole blocks; how many depends on the batch alone. Each chunk sums its own gradient, and the chunks'
-gradients are added in their order: results do not depend on the number of threads.
+Images go through in blocks of sixteen, small enough that a block's activations stay in the second-level cache. A batch
+is cut into chunks of whole blocks; how many depends on the batch alone. Each chunk sums its own gradient, and the
+chunks' gradients are added in their order: results do not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -14,7 +14,14 @@ from numba import prange
 from numpy.typing import NDArray
 
 from fastcnn.backends.numba.fused.conv import conv3x3_backward, conv3x3_pool_forward, conv_backward, conv_pool_forward
-from fastcnn.backends.numba.fused.dense import dense_backward_block, dense_forward, finish_logits, judge, softmax
+from fastcnn.backends.numba.fused.dense import (
+    dense_backward_block,
+    dense_forward,
+    finish_logits,
+    judge,
+    probabilities_to_delta,
+    softmax,
+)
 from fastcnn.backends.numba.fused.geometry import BLOCK, Geometry, is_3x3, network_pointers
 from fastcnn.backends.numba.fused.image import fetch, split_into_planes, transform_planes
 from fastcnn.backends.numba.jit import jit, jit_inline, parallel_jit
@@ -33,8 +40,20 @@ from fastcnn.backends.numba.simd import (
 #: Images in a block.
 IMAGES = 16
 
+#: Blocks in a chunk, while there are fewer than CHUNKS. Each chunk's gradient crosses from one core to another: more
+#: and smaller chunks cost more in that traffic than they gain in balance.
+CHUNK_BLOCKS = 2
+
 #: Chunks of a batch at the most, and so threads that one batch can occupy.
 CHUNKS = 16
+
+
+def chunks_of(samples: int) -> int:
+    """Into how many chunks a batch of `samples` is cut."""
+    return min(-(-samples // (IMAGES * CHUNK_BLOCKS)), CHUNKS)
+
+
+_chunks_of = jit_inline(chunks_of)
 
 
 class BlockWorkspace(NamedTuple):
@@ -91,7 +110,7 @@ def _task_pointers(work, task):
 
 
 @jit
-def _forward_block(g, images, labels, order, first, count, network, work, losses, hits):
+def _forward_block(g, images, labels, order, first, count, network, work, losses, hits, training):
     """Forward pass of ``order[first : first + count]``; leaves their probabilities in `delta`."""
     activations = g.filters * g.vectors
     for n in range(count):
@@ -103,12 +122,14 @@ def _forward_block(g, images, labels, order, first, count, network, work, losses
             split_into_planes(g, work.image, network.scaling, work.planes)
             transform_planes(g, work.planes, transformed, work.repeats)
             for f in range(g.filters):
-                conv3x3_pool_forward(g, f, transformed, work.repeats, network.filters, pooled, winners, network.weights)
+                conv3x3_pool_forward(
+                    g, f, transformed, work.repeats, network.filters, pooled, winners, training, network.weights, False
+                )
         else:
             planes = shifted(work.planes, n * g.planes)
             split_into_planes(g, work.image, network.scaling, planes)
             for f in range(g.filters):
-                conv_pool_forward(g, f, planes, network.filters, pooled, winners)
+                conv_pool_forward(g, f, planes, network.filters, pooled, winners, training)
     for f in range(0, g.filters, 2):
         for n in range(count):
             pooled = shifted(work.pooled, n * activations * LANES)
@@ -127,11 +148,9 @@ def _backward_block(g, labels, order, first, count, network, work, grad_filters,
     activations = g.filters * g.vectors
     for n in range(count):
         delta = shifted(work.delta, n * g.padded)
-        delta[labels[order[first + n]]] -= np.float32(1.0)
-        for k in range(g.classes):
-            grad_bias[k] += delta[k]
-        for k in range(g.classes, g.padded):
-            delta[k] = np.float32(0.0)
+        probabilities_to_delta(g, labels[order[first + n]], delta)
+        for k in range(0, g.padded, LANES):
+            store(grad_bias, k, load(grad_bias, k) + load(delta, k))
     for f in range(g.filters):
         dense_backward_block(g, f, count, work.pooled, work.delta, network.weights, grad_weights, work.grad)
     if not g.train_conv:
@@ -144,7 +163,9 @@ def _backward_block(g, labels, order, first, count, network, work, grad_filters,
         for f in range(g.filters):
             grad = shifted(work.pooled, (n * activations + f * g.vectors) * LANES)
             if is_3x3(g):
-                conv3x3_backward(g, f, transformed, winners, grad, one, grad_filters, work.logits, network.weights)
+                conv3x3_backward(
+                    g, f, transformed, winners, grad, one, grad_filters, work.logits, network.weights, False
+                )
             else:
                 conv_backward(g, f, planes, winners, grad, one, grad_filters)
 
@@ -169,7 +190,7 @@ def _learn_chunk(g, images, labels, order, start, stop, task, chunk, chunks, net
     for block in range(chunk * blocks // chunks, (chunk + 1) * blocks // chunks):
         first = start + block * IMAGES
         count = min(IMAGES, stop - first)
-        _forward_block(g, address(images), labels, order, first, count, weights, pointers, losses, hits)
+        _forward_block(g, address(images), labels, order, first, count, weights, pointers, losses, hits, True)
         _backward_block(g, labels, order, first, count, weights, pointers, grad_filters, grad_weights, grad_bias)
 
 
@@ -188,11 +209,11 @@ def _descend(weights, gradients, chunks, factor, part, parts):
 
 @parallel_jit
 def train_batches(g, images, labels, order, batch_size, rate, network, work, gradients, losses, hits):
-    """Mini-batch SGD over `order`; `gradients` (a Network) holds one row a chunk. Returns how many samples were learnt."""
+    """Mini-batch SGD over `order`; `gradients` holds one row a chunk. Returns how many samples were learnt."""
     tasks = work.planes.shape[0]
     for start in range(0, order.size, batch_size):
         stop = min(start + batch_size, order.size)
-        chunks = min(-(-(stop - start) // IMAGES), CHUNKS)
+        chunks = _chunks_of(stop - start)
         for task in prange(tasks):
             for chunk in range(task, chunks, tasks):
                 _learn_chunk(
@@ -229,7 +250,7 @@ def infer(g, images, labels, order, low, high, task, network, work, probabilitie
     for first in range(low, high, IMAGES):
         count = min(IMAGES, high - first)
         _forward_block(
-            g, address(images), labels, order, first, count, network_pointers(network), pointers, losses, hits
+            g, address(images), labels, order, first, count, network_pointers(network), pointers, losses, hits, False
         )
         for n in range(count):
             for k in range(g.classes):

@@ -1,11 +1,12 @@
 """Convolution and 2x2 max-pooling in one pass, and their filter gradient, for one filter.
 
-Of the convolution's output nothing is kept but the pooled value and, for each corner of the window, one bit: did it win.
+Of the convolution's output nothing is kept but the pooled value and, for each corner of the window, one bit: did it
+win.
 
-For one channel and 3x3 filters both passes run in the transform domain of F(2x2, 3x3): a window's four outputs take
-20 multiply-adds instead of 36, and its part of the filter gradient (the transpose of the same formula) 16 instead of 36; the
-gradient's inverse transform is linear, so that it is applied once, to the sum over all windows. The plain versions are
-`conv_pool_forward` and `conv_backward` below.
+For one channel and 3x3 filters both passes run in the transform domain of F(2x2, 3x3): a window's four outputs take 20
+multiply-adds instead of 36, and its part of the filter gradient (the transpose of the same formula) 16 instead of 36;
+the gradient's inverse transform is linear, so that it is applied once, to the sum over all windows. The plain versions
+are `conv_pool_forward` and `conv_backward` below.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ import numpy as np
 from fastcnn.backends.numba.fused.geometry import BLOCK
 from fastcnn.backends.numba.fused.image import load4
 from fastcnn.backends.numba.jit import jit_inline
+from fastcnn.backends.numba.lanes import store_sums, sum_lanes
 from fastcnn.backends.numba.simd import (
     LANES,
     equal,
+    first_lanes,
     fma,
     fnma,
     load,
@@ -28,8 +31,6 @@ from fastcnn.backends.numba.simd import (
     splat,
     store,
     store_mask,
-    store_sums,
-    sum_lanes,
 )
 
 _ZERO = np.float32(0.0)
@@ -37,10 +38,12 @@ _HALF = np.float32(0.5)
 
 
 @jit_inline
-def _pool(g, y00, y01, y10, y11, bias, at, pooled, winners):
+def _pool(g, y00, y01, y10, y11, bias, at, pooled, winners, training):
     """The bias is added after the comparison: rounding must not make a tie of two outputs that differ."""
     top = maximum(maximum(y00, y01), maximum(y10, y11))
     store(pooled, at * LANES, top + bias)
+    if not training:
+        return
     w00, w01, w10, w11 = equal(y00, top), equal(y01, top), equal(y10, top), equal(y11, top)
     if g.first_only:
         w11 = w11 & ~w10 & ~w01 & ~w00
@@ -55,8 +58,16 @@ def _pool(g, y00, y01, y10, y11, bias, at, pooled, winners):
 @jit_inline
 def _clear_padding(g, f, pooled):
     """The lanes behind a filter's last window belong to no weight: zero, so that they never count."""
-    for i in range(f * g.vectors * LANES + g.pooled_height * g.pooled_width, (f + 1) * g.vectors * LANES):
-        pooled[i] = _ZERO
+    at = ((f + 1) * g.vectors - 1) * LANES
+    windows = first_lanes(g.pooled_height * g.pooled_width - (g.vectors - 1) * LANES)
+    store(pooled, at, select(windows, load(pooled, at), splat(_ZERO)))
+
+
+@jit_inline
+def _prefetch(soon, v):
+    """Ask for dense weights that are needed next, a vector's at a time, while the arithmetic has work."""
+    for line in range(v * BLOCK * LANES, (v + 1) * BLOCK * LANES, 16):
+        prefetch(soon, line)
 
 
 @jit_inline
@@ -81,7 +92,7 @@ def _two_outputs(u0, u1, u2, u3, x0, x1, x2, x3):
 
 
 @jit_inline
-def conv3x3_pool_forward(g, f, transformed, repeats, filters, pooled, winners, soon):
+def conv3x3_pool_forward(g, f, transformed, repeats, filters, pooled, winners, training, soon, ahead):
     """Convolution of one channel with one 3x3 filter and 2x2 max-pooling in one pass."""
     w = f * g.row
     a0, a1, a2, a3 = _transform_taps(filters[w], filters[w + 1], filters[w + 2])
@@ -106,11 +117,11 @@ def conv3x3_pool_forward(g, f, transformed, repeats, filters, pooled, winners, s
         x0, x1, x2, x3 = load4(transformed, at + 3 * LANES, 4 * LANES)
         upper, lower = _two_outputs(u03, u13, u23, u33, x0, x1, x2, x3)
         y01, y11 = y01 + upper, y11 + lower
-        for line in range(v * BLOCK * LANES, (v + 1) * BLOCK * LANES, 16):
-            prefetch(soon, line)
+        if ahead:
+            _prefetch(soon, v)
         y11 = select(load_mask(repeats, 2 * v), y00, y11)
         y10 = select(load_mask(repeats, 2 * v + 1), y01, y10)
-        _pool(g, y00, y01, y10, y11, bias, f * g.vectors + v, pooled, winners)
+        _pool(g, y00, y01, y10, y11, bias, f * g.vectors + v, pooled, winners, training)
     _clear_padding(g, f, pooled)
 
 
@@ -131,7 +142,7 @@ def _untransform(m0, m1, m2, m3):
 
 
 @jit_inline
-def conv3x3_backward(g, f, transformed, winners, grad_pooled, factor, filters, sums, soon):
+def conv3x3_backward(g, f, transformed, winners, grad_pooled, factor, filters, sums):
     """``filters[f] += factor * gradient``: the SGD step where `factor` is minus the learning rate."""
     zero = splat(_ZERO)
     m00 = m01 = m02 = m03 = m10 = m11 = m12 = m13 = zero
@@ -148,8 +159,6 @@ def conv3x3_backward(g, f, transformed, winners, grad_pooled, factor, filters, s
             select(load_mask(winners, bits + 3), grad, zero),
         )
         s0, s1 = g00 + g10, g01 + g11
-        for line in range(v * BLOCK * LANES, (v + 1) * BLOCK * LANES, 16):
-            prefetch(soon, line)
         at = 16 * v * LANES
         m00, m01, m02, m03 = _multiply_row(transformed, at, g00, g01, m00, m01, m02, m03)
         m10, m11, m12, m13 = _multiply_row(transformed, at + 4 * LANES, s0, s1, m10, m11, m12, m13)
@@ -176,7 +185,7 @@ def _plane(g, c, y, x):
 
 
 @jit_inline
-def conv_pool_forward(g, f, planes, filters, pooled, winners):
+def conv_pool_forward(g, f, planes, filters, pooled, winners, training):
     """As `conv3x3_pool_forward`, for any kernel size and any number of channels."""
     bias = splat(filters[f * g.row + g.channels * g.kernel_height * g.kernel_width])
     for v in range(g.vectors):
@@ -194,7 +203,7 @@ def conv_pool_forward(g, f, planes, filters, pooled, winners):
                     y10 = fma(w, load(planes, lower), y10)
                     y11 = fma(w, load(planes, lower + g.plane), y11)
                     at += 1
-        _pool(g, y00, y01, y10, y11, bias, f * g.vectors + v, pooled, winners)
+        _pool(g, y00, y01, y10, y11, bias, f * g.vectors + v, pooled, winners, training)
     _clear_padding(g, f, pooled)
 
 

@@ -9,18 +9,8 @@ import numpy as np
 from fastcnn.backends.numba.fused.geometry import BLOCK
 from fastcnn.backends.numba.fused.image import load4
 from fastcnn.backends.numba.jit import jit_inline
-from fastcnn.backends.numba.simd import (
-    LANES,
-    fma,
-    load,
-    max_lanes,
-    maximum,
-    power_of_two,
-    splat,
-    store,
-    store_sums,
-    sum_lanes,
-)
+from fastcnn.backends.numba.lanes import max_lanes, power_of_two, store_sums, sum_lanes
+from fastcnn.backends.numba.simd import LANES, first_lanes, fma, load, maximum, select, splat, store
 
 #: Added to a float below 2**22, this leaves the nearest integer in the lowest bits of the sum.
 _ROUND = np.float32(1.5 * 2**23)
@@ -227,7 +217,7 @@ def _exp(x):
 
 @jit_inline
 def softmax(g, logits, probabilities):
-    """Probabilities of the padded `logits` (padding: -1e30); returns the greatest logit and the sum of the exponentials."""
+    """Probabilities of the padded `logits`; returns the greatest logit and the sum of the exponentials."""
     top = max_lanes(load(logits, 0))
     for k in range(LANES, g.blocks * BLOCK, LANES):
         top = max(top, max_lanes(load(logits, k)))
@@ -241,6 +231,14 @@ def softmax(g, logits, probabilities):
     for k in range(0, g.blocks * BLOCK, LANES):
         store(probabilities, k, load(probabilities, k) * scale)
     return top, denominator
+
+
+@jit_inline
+def probabilities_to_delta(g, label, delta):
+    """The loss's gradient for the logits, ``probabilities - one_hot(label)``; zero behind the classes."""
+    for k in range(0, g.padded, LANES):
+        store(delta, k, select(first_lanes(g.classes - k), load(delta, k), splat(_ZERO)))
+    delta[label] -= _ONE
 
 
 @jit_inline

@@ -15,12 +15,14 @@ from fastcnn.backends.numba.fused.dense import (
     dot,
     finish_logits,
     judge,
+    probabilities_to_delta,
     softmax,
 )
 from fastcnn.backends.numba.fused.geometry import BLOCK, is_3x3, network_pointers
 from fastcnn.backends.numba.fused.image import fetch, split_into_planes, transform_planes
 from fastcnn.backends.numba.jit import jit, jit_inline
-from fastcnn.backends.numba.simd import LANES, address, fma, is_finite, load, prefetch, shifted, splat, store, sum_lanes
+from fastcnn.backends.numba.lanes import sum_lanes
+from fastcnn.backends.numba.simd import LANES, address, fma, is_finite, load, prefetch, shifted, splat, store
 
 
 class Workspace(NamedTuple):
@@ -99,28 +101,36 @@ def _forward(g, network, work):
             if is_3x3(g):
                 soon = _filter_weights(g, f, network)
                 conv3x3_pool_forward(
-                    g, f, work.transformed, work.repeats, network.filters, work.pooled, work.winners, soon
+                    g, f, work.transformed, work.repeats, network.filters, work.pooled, work.winners, True, soon, True
                 )
             else:
-                conv_pool_forward(g, f, work.planes, network.filters, work.pooled, work.winners)
+                conv_pool_forward(g, f, work.planes, network.filters, work.pooled, work.winners, True)
         dense_forward(g, first, last, work.pooled, network.weights, work.sums)
 
 
 @jit_inline
 def _backward(g, network, work, held, update, coupling, rate):
-    """One image's backward pass; with `update` the dense weights take its step and the held one's, without they wait."""
+    """One image's backward pass; with `update` the dense weights take its step and the held one's, else they wait."""
     for f in range(g.filters):
         if update:
             dense_backward_update(
-                g, f, work.pooled, work.delta, held.pooled, held.delta, coupling, rate, network.weights, work.grad_pooled
+                g,
+                f,
+                work.pooled,
+                work.delta,
+                held.pooled,
+                held.delta,
+                coupling,
+                rate,
+                network.weights,
+                work.grad_pooled,
             )
         else:
             dense_backward(g, f, work.delta, network.weights, work.grad_pooled)
         if g.train_conv:
             if is_3x3(g):
-                soon = _filter_weights(g, (f + 1) % g.filters, network)
                 conv3x3_backward(
-                    g, f, work.transformed, work.winners, work.grad_pooled, -rate, network.filters, work.logits, soon
+                    g, f, work.transformed, work.winners, work.grad_pooled, -rate, network.filters, work.logits
                 )
             else:
                 conv_backward(g, f, work.planes, work.winners, work.grad_pooled, -rate, network.filters)
@@ -177,9 +187,7 @@ def train_each(g, images_array, labels, order, rate, network_arrays, work_arrays
         loss_sum += loss
         correct += hit
         coupling = np.float32(0.0)
-        for k in range(g.classes, g.padded):
-            work.delta[k] = np.float32(0.0)
-        work.delta[label] -= np.float32(1.0)
+        probabilities_to_delta(g, label, work.delta)
         for k in range(0, g.padded, LANES):
             store(network.bias, k, fma(splat(-rate), load(work.delta, k), load(network.bias, k)))
             coupling -= rate * sum_lanes(load(work.delta, k) * load(other.delta, k))

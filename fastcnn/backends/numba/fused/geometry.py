@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fastcnn.backends.numba.jit import jit_inline
 from fastcnn.backends.numba.simd import address
 
-#: Classes that one pass over the pooled activations serves: ten accumulators and ten vectors of weights fill the registers.
+#: Classes that one pass over the pooled activations serves: ten accumulators and ten vectors of weights fit registers.
 BLOCK = 10
 
 
@@ -41,9 +41,9 @@ class Geometry(NamedTuple):
 class Network(NamedTuple):
     """The weights, in the kernels' layout, and the scale and offset of the pixels.
 
-    A filter's weights are one row: its taps, then its bias, padded to whole vectors. Dense weights stand filter by filter
-    in blocks of ten classes, ``weights[filter][block][vector][10][LANES]``: one stream of memory, and what one filter
-    needs fits the first-level cache.
+    A filter's weights are one row: its taps, then its bias, padded to whole vectors. Dense weights stand filter by
+    filter in blocks of ten classes, ``weights[filter][block][vector][10][LANES]``: one stream of memory, and what one
+    filter needs fits the first-level cache.
     """
 
     filters: NDArray[np.float32]

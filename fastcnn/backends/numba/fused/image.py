@@ -1,29 +1,19 @@
 """From an image to what the convolution reads: planes of pixels, and their transform for 3x3 filters.
 
 The image is split into planes, ``plane[a][x][i][j] = image[2i + a][2j + x]``. The four convolution outputs of a 2x2
-pooling window then need, for every tap, the same index of four planes, so that convolution and pooling run over windows,
-LANES at a time, without a shuffle. Windows are numbered row by row, and a filter's windows are padded to whole vectors.
+pooling window then need, for every tap, the same index of four planes, so that convolution and pooling run over
+windows, LANES at a time, without a shuffle. Windows are numbered row by row, and a filter's windows are padded to whole
+vectors.
 
-For one channel and 3x3 filters, each window's 4x4 pixels are brought into the domain of Winograd's F(2x2, 3x3) (Lavin and
-Gray, "Fast Algorithms for Convolutional Neural Networks", 2015), once for all filters.
+For one channel and 3x3 filters, each window's 4x4 pixels are brought into the domain of Winograd's F(2x2, 3x3) (Lavin
+and Gray, "Fast Algorithms for Convolutional Neural Networks", 2015), once for all filters.
 """
 
 from __future__ import annotations
 
 from fastcnn.backends.numba.jit import jit_inline
-from fastcnn.backends.numba.simd import (
-    LANES,
-    all_same,
-    evens,
-    fma,
-    load,
-    odds,
-    rotate,
-    shifted,
-    splat,
-    store,
-    store_mask,
-)
+from fastcnn.backends.numba.lanes import evens, odds, rotate
+from fastcnn.backends.numba.simd import LANES, all_same, fma, load, shifted, splat, store, store_mask
 
 
 @jit_inline
@@ -74,9 +64,9 @@ def transform_planes(g, planes, transformed, repeats):
     """The transform of every window, ``transformed[vector][4][4][LANES]``, its last row and column negated.
 
     `repeats` receives two masks a vector: where the window's two outputs on the diagonal see the same nine pixels, and
-    where those on the other diagonal do. Their sums of products are equal, and must be so to the last bit, or a tie would be
-    lost; in the transform domain rounding could part them. (For neighbours in a row or column it can't: what differs
-    between them is multiplied by exact zeros.)
+    where those on the other diagonal do. Their sums of products are equal, and must be so to the last bit, or a tie
+    would be lost; in the transform domain rounding could part them. (For neighbours in a row or column it can't: what
+    differs between them is multiplied by exact zeros.)
     """
     for v in range(g.vectors):
         i = v * LANES

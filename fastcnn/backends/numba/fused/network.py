@@ -12,7 +12,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from fastcnn.backends.numba.fused.batch import CHUNKS, IMAGES, BlockWorkspace, block_workspace, infer, train_batches
+from fastcnn.backends.numba.fused.batch import BlockWorkspace, block_workspace, chunks_of, infer, train_batches
 from fastcnn.backends.numba.fused.each import Workspace, train_each
 from fastcnn.backends.numba.fused.geometry import BLOCK, Geometry, Network
 from fastcnn.backends.numba.simd import LANES, aligned_zeros
@@ -127,8 +127,7 @@ class FusedNetwork:
                 images.dtype.type, _one_image_workspace(self._geometry, images.dtype.type)
             )
             return train_each(self._geometry, images.reshape(-1), labels, order, rate, self._network, work)
-        blocks = -(-min(batch_size, order.size) // IMAGES)
-        chunks = min(blocks, CHUNKS)
+        chunks = chunks_of(min(batch_size, order.size))
         g = self._geometry
         gradients = Network(
             filters=np.empty((chunks, g.filters * g.row), np.float32),

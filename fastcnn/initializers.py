@@ -1,0 +1,143 @@
+"""What weights start from, under Keras' names. They draw in float64 from the generator they are given."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastcnn import arguments
+from fastcnn.errors import ArgumentError
+
+
+class Initializer:
+    """The base of all initializers. Subclasses say how to draw an array of a given shape."""
+
+    seed: int | None = None
+
+    def __call__(self, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
+        """Draw an array of `shape`, from `rng` unless the initializer was given a seed of its own."""
+        return self.draw(shape, rng if self.seed is None else np.random.default_rng(self.seed))
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
+        raise NotImplementedError
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, fit for JSON."""
+        return dict(vars(self))
+
+
+class Zeros(Initializer):
+    """All zeros."""
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
+        return np.zeros(shape)
+
+
+class Ones(Initializer):
+    """All ones."""
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
+        return np.ones(shape)
+
+
+class Constant(Initializer):
+    """One value everywhere."""
+
+    def __init__(self, value: float = 0.0) -> None:
+        self.value = arguments.real("Constant: value", value)
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
+        return np.full(shape, self.value)
+
+
+class _Random(Initializer):
+    def __init__(self, seed: int | None = None) -> None:
+        self.seed = None if seed is None else arguments.integer(f"{type(self).__name__}: seed", seed, least=0)
+
+
+class RandomNormal(_Random):
+    """A normal distribution."""
+
+    def __init__(self, mean: float = 0.0, stddev: float = 0.05, seed: int | None = None) -> None:
+        super().__init__(seed)
+        self.mean = arguments.real("RandomNormal: mean", mean)
+        self.stddev = arguments.real("RandomNormal: stddev", stddev, least=0.0)
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
+        return rng.normal(self.mean, self.stddev, shape)
+
+
+class RandomUniform(_Random):
+    """A uniform distribution from `minval` to `maxval`."""
+
+    def __init__(self, minval: float = -0.05, maxval: float = 0.05, seed: int | None = None) -> None:
+        super().__init__(seed)
+        self.minval = arguments.real("RandomUniform: minval", minval)
+        self.maxval = arguments.real("RandomUniform: maxval", maxval, least=self.minval)
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
+        return rng.uniform(self.minval, self.maxval, shape)
+
+
+class GlorotUniform(_Random):
+    """Uniform within sqrt(6 / (fan_in + fan_out)): Glorot and Bengio, 2010, equation 16. Keras' default."""
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
+        fan_in, fan_out = fans(shape)
+        limit = math.sqrt(6.0 / (fan_in + fan_out))
+        return rng.uniform(-limit, limit, shape)
+
+
+class HeUniform(_Random):
+    """Uniform within sqrt(6 / fan_in): He, Zhang, Ren and Sun, 2015, section 2.2."""
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
+        limit = math.sqrt(6.0 / fans(shape)[0])
+        return rng.uniform(-limit, limit, shape)
+
+
+def fans(shape: tuple[int, ...]) -> tuple[int, int]:
+    """How many inputs an output sums over, how many outputs an input reaches, for weights (..., in, out)."""
+    if len(shape) < 2:
+        return math.prod(shape), math.prod(shape)
+    window = math.prod(shape[:-2])
+    return window * shape[-2], window * shape[-1]
+
+
+INITIALIZERS: dict[str, type[Initializer]] = {
+    "zeros": Zeros,
+    "ones": Ones,
+    "constant": Constant,
+    "random_normal": RandomNormal,
+    "random_uniform": RandomUniform,
+    "glorot_uniform": GlorotUniform,
+    "he_uniform": HeUniform,
+}
+_CLASSES = {cls.__name__: cls for cls in INITIALIZERS.values()}
+
+
+def get(initializer: str | Initializer | dict[str, Any]) -> Initializer:
+    """The initializer called so (``"zeros"`` or ``"Zeros"``), described so (`serialize`), or itself.
+
+    Raises:
+        ArgumentError: there is none of that name.
+    """
+    if isinstance(initializer, Initializer):
+        return initializer
+    if isinstance(initializer, type) and issubclass(initializer, Initializer):
+        return initializer()
+    if isinstance(initializer, dict) and initializer.get("class") in _CLASSES:
+        return _CLASSES[initializer["class"]](**initializer.get("config", {}))
+    if isinstance(initializer, str):
+        cls = INITIALIZERS.get(initializer) or _CLASSES.get(initializer)
+        if cls is not None:
+            return cls()
+    raise ArgumentError(f"initializer {initializer!r} is unknown; there are: {arguments.listing(INITIALIZERS)}")
+
+
+def serialize(initializer: Initializer) -> dict[str, Any]:
+    """A description of `initializer` fit for JSON, which `get` reads."""
+    return {"class": type(initializer).__name__, "config": initializer.get_config()}
