@@ -157,9 +157,7 @@ class Softmax:
         """
         x = _float64("input", input, copy=True)
         if x.size != self._shape[0]:
-            raise ArgumentError(
-                f"input has shape {x.shape}, {x.size} elements; this Softmax takes {self._shape[0]}"
-            )
+            raise ArgumentError(f"input has shape {x.shape}, {x.size} elements; this Softmax takes {self._shape[0]}")
         self._adopt_weights()
         self._x, self._input_shape = x.reshape(-1), x.shape
         single.softmax_forward(self._x, self.weights, self.biases, self._probabilities)
@@ -205,9 +203,7 @@ def _float64(name: str, value: ArrayLike, axes: str | None = None, copy: bool = 
     try:
         array = np.array(value, np.float64, order="C") if copy else plain(value, np.float64)
     except (TypeError, ValueError) as problem:
-        raise ArgumentError(
-            f"{name} is a {type(value).__name__} that is no array of real numbers"
-        ) from problem
+        raise ArgumentError(f"{name} is a {type(value).__name__} that is no array of real numbers") from problem
     if axes is not None and array.ndim != axes.count(",") + 1:
         raise ArgumentError(f"{name} has shape {np.shape(value)}; it must be {axes}")
     return array
@@ -216,9 +212,7 @@ def _float64(name: str, value: ArrayLike, axes: str | None = None, copy: bool = 
 def _gradient(value: ArrayLike, shape: tuple[int, ...]) -> Array:
     array = _float64("d_L_d_out", value)
     if array.shape != shape:
-        raise ArgumentError(
-            f"d_L_d_out has shape {array.shape}; it must be {shape}, as what forward returned"
-        )
+        raise ArgumentError(f"d_L_d_out has shape {array.shape}; it must be {shape}, as what forward returned")
     return array
 
 
@@ -231,6 +225,4 @@ def _weights(name: str, value: Array, shape: tuple[int, ...]) -> Array:
 
 
 def _no_forward(layer: str) -> ArgumentError:
-    return ArgumentError(
-        f"{layer}.backprop was called before {layer}.forward; call forward with an image first"
-    )
+    return ArgumentError(f"{layer}.backprop was called before {layer}.forward; call forward with an image first")

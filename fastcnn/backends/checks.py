@@ -69,9 +69,7 @@ def maxpool2d(x: Array, pool_size: Sequence[int], ties: str) -> None:
         raise ArgumentError(f"ties is {ties!r}; it must be 'first' or 'all'")
 
 
-def maxpool2d_backward(
-    grad_y: Array, winners: Array, input_shape: Sequence[int], pool_size: Sequence[int]
-) -> None:
+def maxpool2d_backward(grad_y: Array, winners: Array, input_shape: Sequence[int], pool_size: Sequence[int]) -> None:
     """Check the arguments of `maxpool2d_backward`.
 
     Raises:
@@ -84,9 +82,7 @@ def maxpool2d_backward(
     shape("grad_y", grad_y, (*output, channels))
     shape("winners", winners, (*output, pool_size[0] * pool_size[1], channels))
     if winners.dtype != np.bool_:
-        raise ArgumentError(
-            f"winners has dtype {winners.dtype}; it must be bool, as maxpool2d_forward returns it"
-        )
+        raise ArgumentError(f"winners has dtype {winners.dtype}; it must be bool, as maxpool2d_forward returns it")
 
 
 def dense(x: Array, weights: Array, bias: Array | None) -> None:
@@ -132,14 +128,10 @@ def labels(labels: Array, samples: int, classes: int) -> None:
     """
     shape("labels", labels, (samples,))
     if labels.dtype.kind not in "iu":
-        raise ArgumentError(
-            f"labels has dtype {labels.dtype}; it must be an integer one, a class number a sample"
-        )
+        raise ArgumentError(f"labels has dtype {labels.dtype}; it must be an integer one, a class number a sample")
     for label in (labels.min(), labels.max()):
         if not 0 <= label < classes:
-            raise ArgumentError(
-                f"labels holds {label}; with {classes} classes it must be from 0 to {classes - 1}"
-            )
+            raise ArgumentError(f"labels holds {label}; with {classes} classes it must be from 0 to {classes - 1}")
 
 
 def pool(pool_size: Sequence[int], input_shape: Sequence[int]) -> None:
@@ -177,9 +169,7 @@ def shape(name: str, value: Array, expected: tuple[int, ...]) -> None:
         ArgumentError: it is something else.
     """
     if not isinstance(value, np.ndarray):
-        raise ArgumentError(
-            f"{name} is a {type(value).__name__}; it must be a numpy array of shape {expected}"
-        )
+        raise ArgumentError(f"{name} is a {type(value).__name__}; it must be a numpy array of shape {expected}")
     if value.shape != expected:
         raise ArgumentError(f"{name} has shape {value.shape}; it must be {expected}")
     _holds_numbers(name, value)

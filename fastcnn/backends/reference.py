@@ -66,9 +66,7 @@ def conv2d_forward(x: ArrayLike, filters: ArrayLike, bias: ArrayLike | None) -> 
     return y
 
 
-def conv2d_backward(
-    grad_y: ArrayLike, x: ArrayLike, filters: ArrayLike
-) -> tuple[FloatArray, FloatArray, FloatArray]:
+def conv2d_backward(grad_y: ArrayLike, x: ArrayLike, filters: ArrayLike) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Carry the gradient of a convolution's output back to its images, filters and bias.
 
     Every product ``x * filters`` of the forward sum hands the output's gradient to each factor, times the
@@ -222,9 +220,7 @@ def dense_forward(x: ArrayLike, weights: ArrayLike, bias: ArrayLike | None) -> F
     return y
 
 
-def dense_backward(
-    grad_y: ArrayLike, x: ArrayLike, weights: ArrayLike
-) -> tuple[FloatArray, FloatArray, FloatArray]:
+def dense_backward(grad_y: ArrayLike, x: ArrayLike, weights: ArrayLike) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Carry the gradient of a dense layer's output back to its inputs, weights and bias.
 
     ``grad_x[n,d] += grad_y[n,u] * weights[d,u]``
@@ -334,9 +330,7 @@ def _array(name: str, values: ArrayLike, axes: str, shape: tuple[int, ...] | Non
 def _conv2d_output_shape(x: FloatArray, filters: FloatArray) -> tuple[int, int, int, int]:
     (N, H, W, C), (KH, KW, filter_channels, F) = x.shape, filters.shape
     if KH > H or KW > W or filter_channels != C:
-        raise ValueError(
-            f"filters has shape {filters.shape}; it must be (up to {H}, up to {W}, {C}, any number)"
-        )
+        raise ValueError(f"filters has shape {filters.shape}; it must be (up to {H}, up to {W}, {C}, any number)")
     return N, H - KH + 1, W - KW + 1, F
 
 

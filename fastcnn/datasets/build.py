@@ -53,9 +53,7 @@ def _read_checked(path: Path, sha256: str) -> bytes:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise DataError(
-            f"{printable(path)}: can't be read ({error.strerror}); expected a raw IDX file"
-        ) from None
+        raise DataError(f"{printable(path)}: can't be read ({error.strerror}); expected a raw IDX file") from None
     found = hashlib.sha256(data).hexdigest()
     if found != sha256:
         raise DataError(f"{printable(path)}: has the SHA-256 digest {found}; expected {sha256}")

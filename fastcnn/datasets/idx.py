@@ -49,9 +49,7 @@ AXES = {1: "count", 3: "count, rows, columns"}
 Source: TypeAlias = IO[bytes] | gzip.GzipFile
 
 
-def read_idx(
-    path: str | os.PathLike[str], dimensions: int, *, sha256: str | None = None
-) -> NDArray[np.uint8]:
+def read_idx(path: str | os.PathLike[str], dimensions: int, *, sha256: str | None = None) -> NDArray[np.uint8]:
     """Read an IDX file of unsigned bytes, plain or gzip-compressed (its content tells, not its name).
 
     Args:
@@ -96,9 +94,7 @@ def printable(path: str | os.PathLike[str]) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in os.fspath(path))
 
 
-def _read(
-    file: Source, name: str, dimensions: int, size: int, zipped: bool, sha256: str | None
-) -> NDArray[np.uint8]:
+def _read(file: Source, name: str, dimensions: int, size: int, zipped: bool, sha256: str | None) -> NDArray[np.uint8]:
     """Read the header, hold its promise against the file's size, then read exactly what it promised."""
     header = _read_header(file, name, dimensions, zipped)
     shape = struct.unpack(f">{dimensions}I", header[4:])
@@ -144,9 +140,7 @@ def _read_header(file: Source, name: str, dimensions: int, zipped: bool) -> byte
     if header[:2] != expected[: len(header[:2])]:
         what = "the unpacked file" if zipped else "the file"
         found = header[:4].hex(" ")
-        raise DataError(
-            f"{name}: is not an IDX file: {what} starts with {found}, expected {expected.hex(' ')}"
-        )
+        raise DataError(f"{name}: is not an IDX file: {what} starts with {found}, expected {expected.hex(' ')}")
     if len(header) < 4:
         raise DataError(f"{name}: is truncated after {len(header)} bytes; copy or download it again")
     if header[2] != UNSIGNED_BYTE:

@@ -9,7 +9,7 @@ from numba import types
 from numba.core.typing.templates import signature
 from numba.extending import intrinsic
 
-from fastcnn.backends.numba.simd import FLOATS, INT32, LANES, VECTOR, at_index, vector
+from fastcnn.backends.numba.simd import FLOATS, INT32, INT_VECTOR, LANES, VECTOR, at_index, vector
 
 
 def _shuffle(builder: Any, a: Any, b: Any, lanes: list[int]) -> Any:

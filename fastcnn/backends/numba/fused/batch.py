@@ -163,9 +163,7 @@ def _backward_block(g, labels, order, first, count, network, work, grad_filters,
         for f in range(g.filters):
             grad = shifted(work.pooled, (n * activations + f * g.vectors) * LANES)
             if is_3x3(g):
-                conv3x3_backward(
-                    g, f, transformed, winners, grad, one, grad_filters, work.logits, network.weights, False
-                )
+                conv3x3_backward(g, f, transformed, winners, grad, one, grad_filters, work.logits)
             else:
                 conv_backward(g, f, planes, winners, grad, one, grad_filters)
 
