@@ -1,4 +1,3 @@
-# mypy: allow-untyped-defs, no-check-untyped-defs
 """Convolution, forward and backward, on all cores.
 
 A window of an NHWC image is `kernel height` runs of `kernel width * channels` floats that lie one after the

@@ -1,4 +1,3 @@
-# mypy: allow-untyped-defs, no-check-untyped-defs
 """Dense layers: three matrix products, one kernel.
 
 numpy would give these to its BLAS, whose threads and whose order of summation are its own. This kernel

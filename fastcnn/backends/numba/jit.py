@@ -68,7 +68,7 @@ def _source_digest() -> str:
     return digest.hexdigest()
 
 
-class _Locator(_CacheLocator):  # type: ignore[misc]
+class _Locator(_CacheLocator):
     """Tells Numba to keep a kernel in `cache_folder` and to trust it while no file of this folder changes."""
 
     def __init__(self, py_func: Callable[..., Any], py_file: str) -> None:
@@ -89,11 +89,11 @@ class _Locator(_CacheLocator):  # type: ignore[misc]
         return cls(py_func, py_file)
 
 
-class _CacheImpl(CompileResultCacheImpl):  # type: ignore[misc]
-    _locator_classes = (_Locator,)
+class _CacheImpl(CompileResultCacheImpl):
+    _locator_classes = [_Locator]  # noqa: RUF012
 
 
-class _KernelCache(FunctionCache):  # type: ignore[misc]
+class _KernelCache(FunctionCache):
     """Numba's cache of machine code in our folder; a full disk or a vanished folder costs the cache, not the run."""
 
     _impl_class = _CacheImpl
@@ -151,7 +151,7 @@ class Compilation:
     kernels: list[str] = field(default_factory=list)
 
 
-class _CompileListener(event.Listener):  # type: ignore[misc]
+class _CompileListener(event.Listener):
     """Hears Numba's compile events; they nest (a kernel compiles its helpers), and only the outermost are timed."""
 
     def __init__(self, on_kernel: Callable[[str], None]) -> None:

@@ -89,7 +89,7 @@ def evens(typingctx: Any, a: Any, b: Any) -> Any:
     """Lanes 0, 2, 4, ... of `a`, then those of `b`."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return _shuffle(builder, *args, list(range(0, 2 * LANES, 2)))
+        return _shuffle(builder, args[0], args[1], list(range(0, 2 * LANES, 2)))
 
     return signature(vector, vector, vector), codegen
 
@@ -99,7 +99,7 @@ def odds(typingctx: Any, a: Any, b: Any) -> Any:
     """Lanes 1, 3, 5, ... of `a`, then those of `b`."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return _shuffle(builder, *args, list(range(1, 2 * LANES, 2)))
+        return _shuffle(builder, args[0], args[1], list(range(1, 2 * LANES, 2)))
 
     return signature(vector, vector, vector), codegen
 

@@ -1,4 +1,3 @@
-# mypy: allow-untyped-defs, no-check-untyped-defs
 """Max-pooling, forward and backward: comparisons and copies, so that results are exact."""
 
 from __future__ import annotations

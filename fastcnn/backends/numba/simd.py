@@ -38,12 +38,12 @@ _MASK = ir.VectorType(ir.IntType(1), LANES)
 _MASK_BITS = ir.IntType(LANES)
 
 
-class _VectorType(types.Type):  # type: ignore[misc]
+class _VectorType(types.Type):
     def __init__(self) -> None:
         super().__init__(name=f"Float32x{LANES}")
 
 
-class _MaskType(types.Type):  # type: ignore[misc]
+class _MaskType(types.Type):
     def __init__(self) -> None:
         super().__init__(name=f"Mask{LANES}")
 
@@ -53,13 +53,13 @@ mask = _MaskType()
 
 
 @register_model(_VectorType)
-class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
+class _VectorModel(models.PrimitiveModel):
     def __init__(self, dmm: Any, fe_type: Any) -> None:
         super().__init__(dmm, fe_type, VECTOR)
 
 
 @register_model(_MaskType)
-class _MaskModel(models.PrimitiveModel):  # type: ignore[misc]
+class _MaskModel(models.PrimitiveModel):
     def __init__(self, dmm: Any, fe_type: Any) -> None:
         super().__init__(dmm, fe_type, _MASK)
 
@@ -77,7 +77,7 @@ def aligned_zeros(shape: int | tuple[int, ...]) -> np.ndarray[Any, np.dtype[np.f
 
 def _binary(function: Any, operand: types.Type, emit: str) -> None:
     @infer_global(function)
-    class Template(AbstractTemplate):  # type: ignore[misc]
+    class Template(AbstractTemplate):
         def generic(self, args: Any, kws: Any) -> Any:
             return signature(operand, operand, operand) if args == (operand, operand) else None
 
@@ -93,7 +93,7 @@ _binary(operator.and_, mask, "and_")
 
 
 @infer_global(operator.invert)
-class _Invert(AbstractTemplate):  # type: ignore[misc]
+class _Invert(AbstractTemplate):
     def generic(self, args: Any, kws: Any) -> Any:
         return signature(mask, mask) if args == (mask,) else None
 
@@ -256,9 +256,9 @@ def load(typingctx: Any, pointer: Any, index: Any) -> Any:
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         if pointer == _BYTES:
-            narrow = builder.load(at_index(builder, *args, ir.VectorType(ir.IntType(8), LANES)), align=1)
+            narrow = builder.load(at_index(builder, args[0], args[1], ir.VectorType(ir.IntType(8), LANES)), align=1)
             return builder.sitofp(builder.zext(narrow, INT_VECTOR), VECTOR)
-        return builder.load(at_index(builder, *args, VECTOR), align=4)
+        return builder.load(at_index(builder, args[0], args[1], VECTOR), align=4)
 
     return signature(vector, pointer, types.intp) if pointer in (FLOATS, _BYTES) else None, codegen
 
@@ -303,7 +303,7 @@ def prefetch(typingctx: Any, pointer: Any, index: Any) -> Any:
     """Ask for the cache line of element `index`, to be used soon."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        line = at_index(builder, *args, ir.IntType(8))
+        line = at_index(builder, args[0], args[1], ir.IntType(8))
         kind = ir.FunctionType(ir.VoidType(), [line.type, INT32, INT32, INT32])
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
         builder.call(function, [line, INT32(0), INT32(3), INT32(1)])

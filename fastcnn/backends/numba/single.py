@@ -1,4 +1,3 @@
-# mypy: allow-untyped-defs, no-check-untyped-defs
 """The tutorial's network on one image at a time, in double precision: what `fastcnn.blog` runs on.
 
 One small image is too little work for a parallel region. The tutorial computes in float64, and so do these,

@@ -1,4 +1,3 @@
-# mypy: allow-untyped-defs, no-check-untyped-defs
 """Softmax, and its cross-entropy: computed in double precision inside, stored as float32."""
 
 from __future__ import annotations

@@ -18,11 +18,22 @@ from fastcnn.backends.numba.fused.dense import (
     probabilities_to_delta,
     softmax,
 )
-from fastcnn.backends.numba.fused.geometry import BLOCK, is_3x3, network_pointers
+from fastcnn.backends.numba.fused.geometry import BLOCK, Geometry, is_3x3, network_pointers
 from fastcnn.backends.numba.fused.image import fetch, split_into_planes, transform_planes
 from fastcnn.backends.numba.jit import jit, jit_inline
 from fastcnn.backends.numba.lanes import sum_lanes
-from fastcnn.backends.numba.simd import LANES, address, fma, is_finite, load, prefetch, shifted, splat, store
+from fastcnn.backends.numba.simd import (
+    LANES,
+    address,
+    aligned_zeros,
+    fma,
+    is_finite,
+    load,
+    prefetch,
+    shifted,
+    splat,
+    store,
+)
 
 
 class Workspace(NamedTuple):
@@ -38,6 +49,22 @@ class Workspace(NamedTuple):
     sums: NDArray[np.float32]
     logits: NDArray[np.float32]
     delta: NDArray[np.float32]
+
+
+def one_image_workspace(g: Geometry, pixel: type) -> Workspace:
+    """Room for the steps of one thread on images whose pixels are of type `pixel` (uint8 or float32)."""
+    return Workspace(
+        image=np.zeros(g.image, pixel),
+        planes=aligned_zeros(2 * g.planes),
+        transformed=aligned_zeros(2 * 16 * g.vectors * LANES),
+        repeats=np.zeros(2 * g.vectors, np.uint16),
+        pooled=aligned_zeros(2 * g.filters * g.vectors * LANES),
+        winners=np.zeros(4 * g.filters * g.vectors, np.uint16),
+        grad_pooled=aligned_zeros(g.vectors * LANES),
+        sums=aligned_zeros(g.blocks * BLOCK * LANES),
+        logits=aligned_zeros(g.padded),
+        delta=aligned_zeros(2 * g.padded),
+    )
 
 
 @jit_inline

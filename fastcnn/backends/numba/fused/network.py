@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastcnn.backends.numba.fused.batch import BlockWorkspace, block_workspace, chunks_of, infer, train_batches
-from fastcnn.backends.numba.fused.each import Workspace, train_each
+from fastcnn.backends.numba.fused.each import Workspace, one_image_workspace, train_each
 from fastcnn.backends.numba.fused.geometry import BLOCK, Geometry, Network
 from fastcnn.backends.numba.simd import LANES, aligned_zeros
 
@@ -99,6 +99,7 @@ class FusedNetwork:
         )
         self._one_image: dict[type, Workspace] = {}
         self._blocks: dict[tuple[type, int], BlockWorkspace] = {}
+        self._gradients: dict[int, Network] = {}
 
     def train(
         self,
@@ -121,32 +122,28 @@ class FusedNetwork:
             The sum of the losses, the number of right guesses (both of the forward pass before each update), and how
             many samples were learnt: less than M where the loss of sample number ``done`` was not finite.
         """
-        rate = np.float32(learning_rate)
         if batch_size == 1:
-            work = self._one_image.setdefault(
-                images.dtype.type, _one_image_workspace(self._geometry, images.dtype.type)
+            return train_each(
+                self._geometry,
+                images.reshape(-1),
+                labels,
+                order,
+                np.float32(learning_rate),
+                self._network,
+                self._one_image_workspace(images.dtype.type),
             )
-            return train_each(self._geometry, images.reshape(-1), labels, order, rate, self._network, work)
         chunks = chunks_of(min(batch_size, order.size))
-        g = self._geometry
-        gradients = Network(
-            filters=np.empty((chunks, g.filters * g.row), np.float32),
-            weights=aligned_zeros((chunks, self._network.weights.size)),
-            bias=np.empty((chunks, g.padded), np.float32),
-            scaling=self._network.scaling,
-        )
         losses, hits = np.empty(order.size), np.empty(order.size, np.bool_)
-        work = self._block_workspace(images.dtype.type, min(chunks, numba.get_num_threads()))
         done = train_batches(
-            g,
+            self._geometry,
             images.reshape(-1),
             labels,
             order,
             batch_size,
-            rate,
+            np.float32(learning_rate),
             self._network,
-            work,
-            gradients,
+            self._block_workspace(images.dtype.type, min(chunks, numba.get_num_threads())),
+            self._gradients_of(chunks),
             losses,
             hits,
         )
@@ -196,6 +193,21 @@ class FusedNetwork:
                 list(pool.map(run, range(tasks)))
         return probabilities, losses, hits
 
+    def _one_image_workspace(self, pixel: type) -> Workspace:
+        if pixel not in self._one_image:
+            self._one_image[pixel] = one_image_workspace(self._geometry, pixel)
+        return self._one_image[pixel]
+
+    def _gradients_of(self, chunks: int) -> Network:
+        if chunks not in self._gradients:
+            self._gradients[chunks] = Network(
+                filters=np.empty((chunks, self._network.filters.size), np.float32),
+                weights=aligned_zeros((chunks, self._network.weights.size)),
+                bias=np.empty((chunks, self._network.bias.size), np.float32),
+                scaling=self._network.scaling,
+            )
+        return self._gradients[chunks]
+
     def _block_workspace(self, pixel: type, tasks: int) -> BlockWorkspace:
         key = pixel, tasks
         if key not in self._blocks:
@@ -216,21 +228,6 @@ class FusedNetwork:
             _unpack(g, self._network.weights),
             self._network.bias[: g.classes].copy(),
         )
-
-
-def _one_image_workspace(g: Geometry, pixel: type) -> Workspace:
-    return Workspace(
-        image=np.zeros(g.image, pixel),
-        planes=aligned_zeros(2 * g.planes),
-        transformed=aligned_zeros(2 * 16 * g.vectors * LANES),
-        repeats=np.zeros(2 * g.vectors, np.uint16),
-        pooled=aligned_zeros(2 * g.filters * g.vectors * LANES),
-        winners=np.zeros(4 * g.filters * g.vectors, np.uint16),
-        grad_pooled=aligned_zeros(g.vectors * LANES),
-        sums=aligned_zeros(g.blocks * BLOCK * LANES),
-        logits=aligned_zeros(g.padded),
-        delta=aligned_zeros(2 * g.padded),
-    )
 
 
 def _pack(g: Geometry, weights: NDArray[Any]) -> NDArray[np.float32]:
