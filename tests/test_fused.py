@@ -41,7 +41,7 @@ class Plain:
         return losses.sum(), int((probabilities.argmax(axis=1) == labels).sum())
 
 
-def both(seed, image_shape, kernel, filters, classes, *, bias, ties, train_conv=True, pixel=np.uint8):
+def both(seed, image_shape, kernel, filters, classes, *, bias, ties, train_conv=True, pixel=np.uint8, scale=1 / 256):
     """The fused and the plain network from the same start, and data of 70 images with flat regions (so, with ties)."""
     rng = np.random.default_rng(seed)
     height, width, channels = image_shape
@@ -53,7 +53,7 @@ def both(seed, image_shape, kernel, filters, classes, *, bias, ties, train_conv=
         rng.normal(size=(pooled * filters, classes), scale=0.1).astype(np.float32),
         rng.normal(size=classes, scale=0.1).astype(np.float32),
     ]
-    scale, offset = 1 / 256, -0.5  # exact in binary: a pixel is the same number in float32 and float64
+    offset = -0.5  # with a scale of 1 / 256, a pixel is the same number in float32 and float64
     fused = FusedNetwork(image_shape, *start, scale=scale, offset=offset, ties=ties, train_conv=train_conv)
     wide = [None if values is None else values.astype(np.float64) for values in start]
     plain = Plain(*wide, scale, offset, ties, train_conv)
@@ -109,6 +109,29 @@ def test_lands_where_the_plain_network_lands(shape, batch_size, ties):
     assert got_loss == pytest.approx(loss, rel=1e-4)
     assert got_correct == correct
     assert_same_weights(fused, plain)
+
+
+PATTERNS = {
+    "rows": lambda i, j: i,
+    "columns": lambda i, j: j,
+    "diagonals": lambda i, j: i - j + 28,
+    "other-diagonals": lambda i, j: i + j,
+}
+
+
+@pytest.mark.parametrize("ties", ["first", "all"])
+@pytest.mark.parametrize("batch_size", [1, 16])
+@pytest.mark.parametrize("pattern", PATTERNS.values(), ids=PATTERNS.keys())
+def test_ties_of_equal_pixels_are_kept(pattern, batch_size, ties):
+    """Stripes tie two or four outputs of each window, whose sums see the same pixels. One lost tie would cost a
+    window's whole gradient, far more than the tolerance."""
+    fused, plain, _, labels = both(10, *SHAPES["tutorial"], bias=False, ties=ties, scale=1 / 255)
+    profiles = np.random.default_rng(11).integers(0, 256, (70, 60)).astype(np.uint8)
+    images = profiles[:, pattern(*np.indices((28, 28)))][..., np.newaxis]
+    for start in range(0, 70, batch_size):
+        plain.step(images[start : start + batch_size], labels[start : start + batch_size], 0.01)
+    fused.train(images, labels, np.arange(70), 0.01, batch_size)
+    assert_same_weights(fused, plain, 2e-6)
 
 
 @pytest.mark.parametrize("batch_size", [1, 16])

@@ -9,7 +9,7 @@ from numba import types
 from numba.core.typing.templates import signature
 from numba.extending import intrinsic
 
-from fastcnn.backends.numba.simd import FLOATS, INT32, INT_VECTOR, LANES, VECTOR, at_index, vector
+from fastcnn.backends.numba.simd import EXACT, FLOATS, INT32, INT_VECTOR, LANES, VECTOR, at_index, vector
 
 
 def _shuffle(builder: Any, a: Any, b: Any, lanes: list[int]) -> Any:
@@ -32,7 +32,7 @@ def sum_lanes(typingctx: Any, value: Any) -> Any:
     """The sum of all lanes."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return _fold(builder, args[0], builder.fadd)
+        return _fold(builder, args[0], lambda a, b: builder.fadd(a, b, **EXACT))
 
     return signature(types.float32, vector), codegen
 
@@ -67,7 +67,7 @@ def _fold_together(builder: Any, values: list[Any]) -> Any:
         second = [(lane ^ stride) if not lane & stride else LANES + lane for lane in range(LANES)]
         half = len(values) // 2
         values = [
-            builder.fadd(_shuffle(builder, a, b, first), _shuffle(builder, a, b, second))
+            builder.fadd(_shuffle(builder, a, b, first), _shuffle(builder, a, b, second), **EXACT)
             for a, b in zip(values[:half], values[half:], strict=True)
         ]
         stride //= 2

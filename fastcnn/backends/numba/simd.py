@@ -75,7 +75,12 @@ def aligned_zeros(shape: int | tuple[int, ...]) -> np.ndarray[Any, np.dtype[np.f
 # --- arithmetic: a + b, a - b, a * b on vectors; a & b, ~a on masks -----------------------------------------------
 
 
-def _binary(function: Any, operand: types.Type, emit: str) -> None:
+#: Numba gives its fast-math flags to every instruction that has none; with one of its own, however harmless (the sign
+#: of a zero), an addition is left in the order it was written in, and equal sums stay equal to the last bit.
+EXACT = {"flags": ("nsz",)}
+
+
+def _binary(function: Any, operand: types.Type, emit: str, **options: Any) -> None:
     @infer_global(function)
     class Template(AbstractTemplate):
         def generic(self, args: Any, kws: Any) -> Any:
@@ -83,12 +88,12 @@ def _binary(function: Any, operand: types.Type, emit: str) -> None:
 
     @lower_builtin(function, operand, operand)
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return getattr(builder, emit)(*args)
+        return getattr(builder, emit)(*args, **options)
 
 
-_binary(operator.add, vector, "fadd")
-_binary(operator.sub, vector, "fsub")
-_binary(operator.mul, vector, "fmul")
+_binary(operator.add, vector, "fadd", **EXACT)
+_binary(operator.sub, vector, "fsub", **EXACT)
+_binary(operator.mul, vector, "fmul", **EXACT)
 _binary(operator.and_, mask, "and_")
 
 

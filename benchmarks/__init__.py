@@ -1,0 +1,1 @@
+"""How fast everything is: `pytest benchmarks` for fastcnn alone, `python -m benchmarks.report` beside its peers."""
