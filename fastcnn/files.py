@@ -6,7 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from fastcnn.errors import ArgumentError
+from fastcnn.errors import ArgumentError, FastcnnError
 
 
 def check_writable(name: str, path: str | os.PathLike[str]) -> None:
@@ -31,16 +31,17 @@ def check_writable(name: str, path: str | os.PathLike[str]) -> None:
         raise _unwritable(name, path, problem) from None
 
 
-def write(name: str, path: str | os.PathLike[str], content: bytes) -> None:
+def write(name: str, path: str | os.PathLike[str], content: bytes, error: type[FastcnnError] = ArgumentError) -> None:
     """Write a file: to a temporary one in the same folder, then renamed over what stood there.
 
     Args:
         name: the argument that the path came from, for the message.
         path: an existing file is replaced.
         content: all of it.
+        error: the class of what is raised.
 
     Raises:
-        ArgumentError: the file can't be written; what stood there before still stands.
+        ArgumentError, or `error`: the file can't be written; what stood there before still stands.
     """
     target = Path(os.path.realpath(path))
     try:
@@ -48,13 +49,15 @@ def write(name: str, path: str | os.PathLike[str], content: bytes) -> None:
         try:
             with open(descriptor, "wb") as file:
                 file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
             os.chmod(temporary, 0o666 & ~_umask())
             os.replace(temporary, target)
         except BaseException:
             os.unlink(temporary)
             raise
     except (OSError, ValueError) as problem:
-        raise _unwritable(name, path, problem) from None
+        raise _unwritable(name, path, problem, error) from None
 
 
 def _umask() -> int:
@@ -64,6 +67,8 @@ def _umask() -> int:
     return mask
 
 
-def _unwritable(name: str, path: str | os.PathLike[str], problem: Exception) -> ArgumentError:
+def _unwritable(
+    name: str, path: str | os.PathLike[str], problem: Exception, error: type[FastcnnError] = ArgumentError
+) -> FastcnnError:
     reason = getattr(problem, "strerror", None) or str(problem)
-    return ArgumentError(f"{name} {path}: can't be written ({reason}); give a file in a folder that can be")
+    return error(f"{name} {path}: can't be written ({reason}); give a file in a folder that can be")

@@ -16,17 +16,15 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 #: From the bottom up. A part imports only from the rows below its own; folders count as one part.
 ROWS = (
     {"errors"},
-    {"arguments"},
-    {"backends", "callbacks", "datasets", "digits", "files", "initializers", "saving", "utils"},
+    {"arguments", "files"},
+    {"backends", "callbacks", "datasets", "initializers", "utils"},
     {"layers", "losses"},
-    {"blog", "optimizers", "reference", "rounding", "summary"},
+    {"blog", "optimizers", "reference"},
     {"stages"},
-    {"stack", "training"},
-    {"inputs"},
+    {"training"},
     {"models"},
-    {"evaluation", "recipes"},
-    {"compare", "plots", "system", "warmup"},
-    {"display"},
+    {"recipes"},
+    {"compare"},
     {"cli"},
     {"__main__"},
 )

@@ -47,9 +47,7 @@ def read_only(argument: np.ndarray) -> np.ndarray:
     "form", [np.asfortranarray, every_second, backwards, read_only, in_float64, in_other_byte_order]
 )
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_any_memory_layout(
-    backend: ModuleType, operation: str, form: Callable[[np.ndarray], np.ndarray]
-) -> None:
+def test_any_memory_layout(backend: ModuleType, operation: str, form: Callable[[np.ndarray], np.ndarray]) -> None:
     """The answer depends on the numbers alone, and arguments are never written to."""
     for shape in shapes(operation)[100::50]:
         arguments, expected = case(operation, shape)
@@ -153,8 +151,6 @@ def test_bad_arguments_are_named(name: str, operation: str, arguments: tuple[Any
         ("maxpool2d_backward", (_zeros(1, 1, 1, 1), _zeros(1, 1, 1, 4, 1), (2, 2, 1), (2, 2)), "input_shape"),
     ],
 )
-def test_other_types_are_refused(
-    backend: ModuleType, operation: str, arguments: tuple[Any, ...], culprit: str
-) -> None:
+def test_other_types_are_refused(backend: ModuleType, operation: str, arguments: tuple[Any, ...], culprit: str) -> None:
     with pytest.raises(ArgumentError, match=rf"^{culprit} [^\n]+; it must [^\n]+$"):
         results(backend, operation, arguments)

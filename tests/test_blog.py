@@ -36,9 +36,7 @@ def network(home: ModuleType, filters: int, inputs: int, classes: int, seed: int
     ("height", "width", "filters", "classes"),
     [(28, 28, 8, 10), (9, 12, 3, 4), (7, 23, 1, 1), (4, 4, 17, 2), (12, 37, 5, 3)],
 )
-def test_steps_agree_with_the_loops(
-    background: str, height: int, width: int, filters: int, classes: int
-) -> None:
+def test_steps_agree_with_the_loops(background: str, height: int, width: int, filters: int, classes: int) -> None:
     rng = np.random.default_rng(height * width)
     inputs = (height - 2) // 2 * ((width - 2) // 2) * filters
     fast, loops = (network(home, filters, inputs, classes, seed=5) for home in (fastcnn, reference))

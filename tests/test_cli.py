@@ -21,7 +21,7 @@ from PIL import Image
 from small_images import bars
 
 import fastcnn
-from fastcnn import cli, system
+from fastcnn.cli import commands, system
 from fastcnn.compare import Comparison, Row
 from fastcnn.models import load_model
 
@@ -48,7 +48,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
     def run_command(*arguments: object) -> Result:
         monkeypatch.setattr(sys, "argv", ["fastcnn", *map(str, arguments)])
         with pytest.raises(SystemExit) as end:
-            cli.main()
+            commands.main()
         captured = capsys.readouterr()
         return Result(int(end.value.code or 0), captured.out, captured.err)
 
@@ -181,7 +181,7 @@ def test_limit_keeps_the_first_images_of_both_sets(limit: int, expected: tuple[i
 def test_bad_options_are_refused_before_anything_is_loaded(
     options: Sequence[str], words: Sequence[str], run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli, "_load", None)
+    monkeypatch.setattr(commands, "_load", None)
     refused(run("train", *options), *words)
 
 
@@ -191,7 +191,7 @@ def test_more_threads_than_cores_are_refused(run: Run, data: Path) -> None:
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write anywhere")
 def test_a_read_only_folder_is_refused(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "_load", None)
+    monkeypatch.setattr(commands, "_load", None)
     (tmp_path / "locked").mkdir(mode=0o500)
     refused(run("train", "--model", tmp_path / "locked" / "m.safetensors"), "Permission denied")
 
@@ -409,7 +409,7 @@ def test_without_a_cache_folder_it_works_and_warns_once(tmp_path: Path) -> None:
 
 
 def test_plot_without_matplotlib_says_what_to_install(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "_load", None)
+    monkeypatch.setattr(commands, "_load", None)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     refused(run("train", "--plot", "curves.png"), "pip install fastcnn[plot]")
 

@@ -59,7 +59,5 @@ def test_reference_is_public_under_a_short_name() -> None:
 
 
 def test_unknown_backend() -> None:
-    with pytest.raises(
-        ArgumentError, match=r"backend='cuda' is unknown; choose one of 'reference', 'im2col'"
-    ):
+    with pytest.raises(ArgumentError, match=r"backend='cuda' is unknown; choose one of 'reference', 'im2col'"):
         get("cuda")

@@ -460,9 +460,7 @@ def test_well_compressed_small_images_are_no_bomb(tmp_path):
 
 # --- properties --------------------------------------------------------------------------------------------
 
-PROPERTY = settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+PROPERTY = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def idx_like() -> st.SearchStrategy[bytes]:

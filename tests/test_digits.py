@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from fastcnn import digits
+from fastcnn.cli import digits
+from fastcnn.cli.digits import half_blocks, place, read_digit
 from fastcnn.datasets import mnist
-from fastcnn.digits import half_blocks, place, read_digit
 from fastcnn.errors import ArgumentError, DataError
 
 SEVEN = [(0.25, 0.2), (0.75, 0.2), (0.45, 0.8)]

@@ -69,9 +69,7 @@ def test_conv2d(image: tuple[int, ...], kernel: tuple[int, int], filters: int) -
     ("image", "pool_size"),
     [((2, 4, 6, 2), (2, 2)), ((1, 5, 7, 3), (2, 3)), ((2, 3, 3, 1), (3, 3)), ((1, 3, 4, 2), (1, 1))],
 )
-def test_maxpool2d_away_from_ties(
-    image: tuple[int, int, int, int], pool_size: tuple[int, int], ties: str
-) -> None:
+def test_maxpool2d_away_from_ties(image: tuple[int, int, int, int], pool_size: tuple[int, int], ties: str) -> None:
     rng = np.random.default_rng(2)
     x = rng.permutation(np.arange(np.prod(image)) / 10 - 1).reshape(image)  # 0.1 apart: ten steps
     y, winners = reference.maxpool2d_forward(x, pool_size, ties)

@@ -97,9 +97,7 @@ def gamma(terms: int, u: float) -> float:
     return terms * u / (1 - terms * u)
 
 
-def _bounds(
-    operation: str, arguments: Sequence[Any], precision: np.finfo[Any], source: ModuleType
-) -> list[np.ndarray]:
+def _bounds(operation: str, arguments: Sequence[Any], precision: np.finfo[Any], source: ModuleType) -> list[np.ndarray]:
     u = float(precision.eps) / 2
     if operation.startswith("maxpool2d"):  # comparisons and copies: exact
         return [np.zeros(output.shape) for output in results(source, operation, arguments)]
@@ -107,10 +105,7 @@ def _bounds(
         return _softmax_bounds(operation, *arguments, u=u, tiny=float(precision.tiny))
     absolute = [None if argument is None else np.abs(_float64(argument)) for argument in arguments]
     magnitudes = results(source, operation, absolute)
-    return [
-        gamma(n, u) * magnitude
-        for n, magnitude in zip(_terms(operation, *arguments), magnitudes, strict=True)
-    ]
+    return [gamma(n, u) * magnitude for n, magnitude in zip(_terms(operation, *arguments), magnitudes, strict=True)]
 
 
 def _terms(operation: str, *arguments: Any) -> tuple[int, ...]:

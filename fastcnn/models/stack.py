@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 from rich.console import Console
 
-from fastcnn import arguments, backends, stages, summary, utils
+from fastcnn import arguments, backends, stages, utils
 from fastcnn.errors import ArgumentError
 from fastcnn.layers import Input, Layer
 from fastcnn.layers.base import Array, Parameter, Shape, assign_all
+from fastcnn.models import summary
 
 
 class Stack:

@@ -123,7 +123,8 @@ def train(
     """Train a network: the tutorial's on all of MNIST, unless told otherwise."""
     from rich.console import Console
 
-    from fastcnn import arguments, backends, callbacks, files, plots, recipes, utils
+    from fastcnn import arguments, backends, callbacks, files, recipes, utils
+    from fastcnn.cli import plots
 
     for name, value in (
         ("--epochs", epochs),
@@ -176,7 +177,7 @@ def train(
     if plot is not None:
         files.write("--plot", plot, plots.training_curves(run, plot.suffix.lower()[1:]))
     if not quiet:
-        from fastcnn import display
+        from fastcnn.cli import display
 
         display.show_run(console, run, record["seconds"])
         for _, path in outputs:
@@ -186,7 +187,7 @@ def train(
 @command
 def evaluate(model: ModelArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
     """Measure a model on test images: loss, accuracy with its standard error, confusion matrix."""
-    from fastcnn import evaluation
+    from fastcnn.models import evaluation
 
     network = _load_model(model)
     _, (images, labels) = _load(data)
@@ -199,7 +200,7 @@ def evaluate(model: ModelArgument, data: DataOption = None, as_json: JsonOption 
         return
     from rich.console import Console
 
-    from fastcnn import display
+    from fastcnn.cli import display
 
     display.show_evaluation(Console(), result)
 
@@ -215,7 +216,7 @@ def predict(
     """Read the digit in each image."""
     from rich.console import Console
 
-    from fastcnn import digits, display
+    from fastcnn.cli import digits, display
 
     network = _load_model(model)
     shape = tuple(size or 0 for size in network.input_shape[1:])
@@ -241,7 +242,8 @@ def compare(
     from rich.console import Console
     from rich.progress import Progress
 
-    from fastcnn import arguments, compare, display
+    from fastcnn import arguments, compare
+    from fastcnn.cli import display
     from fastcnn.datasets import mnist
 
     arguments.integer("--samples", samples)
@@ -263,7 +265,7 @@ def compare(
 @command
 def info(as_json: JsonOption = False) -> None:
     """Show what this machine gives to fastcnn, and what of it is slow."""
-    from fastcnn import system
+    from fastcnn.cli import system
 
     result = system.collect()
     if as_json:
@@ -271,7 +273,7 @@ def info(as_json: JsonOption = False) -> None:
         return
     from rich.console import Console
 
-    from fastcnn import display
+    from fastcnn.cli import display
 
     display.show_system(Console(), result)
 
@@ -279,8 +281,8 @@ def info(as_json: JsonOption = False) -> None:
 @command
 def warmup() -> None:
     """Compile everything into the cache, so that no later run has to."""
-    from fastcnn import warmup
     from fastcnn.backends.numba import jit
+    from fastcnn.cli import warmup
 
     begun = time.perf_counter()
     compiled = warmup.warm_up(lambda name: print(f"compiling {name}", flush=True))

@@ -11,14 +11,15 @@ from typing import Any, Literal
 from numpy.typing import ArrayLike, NDArray
 from rich.console import Console
 
-from fastcnn import arguments, inputs, losses, optimizers, saving, stages, training
+from fastcnn import arguments, losses, optimizers, stages, training
 from fastcnn.callbacks import Callback, CallbackList, ProgressBar, report, verbose_level
 from fastcnn.errors import ArgumentError, FastcnnError, ModelFileError
 from fastcnn.layers import LAYERS, Layer
 from fastcnn.layers.base import Array
 from fastcnn.losses import Loss
+from fastcnn.models import inputs, saving
+from fastcnn.models.stack import Stack
 from fastcnn.optimizers import Optimizer
-from fastcnn.stack import Stack
 from fastcnn.training import History, Samples, Settings
 
 #: All of them mean the share of samples whose most probable class is the label.

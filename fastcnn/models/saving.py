@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
 
+from fastcnn import files
 from fastcnn.errors import ModelFileError
 
 #: The version of the JSON's form; a reader refuses those that it doesn't know.
@@ -43,19 +43,7 @@ def write_file(
         raise ModelFileError(f"{path}: is not a regular file; give the name of a file to write")
     metadata = {_KEY: json.dumps({"format": FORMAT, **description}, allow_nan=False)}
     arrays = {name: np.ascontiguousarray(array) for name, array in weights.items()}
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        try:
-            with open(temporary, "xb") as file:
-                file.write(to_bytes(arrays, metadata))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, target)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as problem:
-        reason = problem.strerror or str(problem)
-        raise ModelFileError(f"{path}: can't be written ({reason}); choose another place") from None
+    files.write("model", path, to_bytes(arrays, metadata), ModelFileError)
 
 
 def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:

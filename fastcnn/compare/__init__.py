@@ -3,7 +3,7 @@ layer.
 
 Every step begins at one set of weights. From there the reference (plain loops, float64) computes the step,
 and so do the compiled operations one after another and the fused kernel, both in float32. What they differ by
-must be rounding and nothing else, and `fastcnn.rounding` computes how much that can be.
+must be rounding and nothing else, and `fastcnn.compare.rounding` computes how much that can be.
 
 The last rows compare the weights after all steps, when the reference has gone its own way from the start.
 Their bound is the sum over the steps of each one's greatest bound. That assumes that a step of gradient
@@ -22,9 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastcnn import arguments, backends, recipes
+from fastcnn.compare.rounding import TIES, Step, Weights, step, step_bounds
 from fastcnn.errors import ArgumentError
 from fastcnn.layers import Rescaling
-from fastcnn.rounding import TIES, Step, Weights, step, step_bounds
 
 Array = NDArray[Any]
 

@@ -8,15 +8,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fastcnn import digits
+from fastcnn.cli import digits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from fastcnn.cli.system import SystemInfo
     from fastcnn.compare import Comparison
-    from fastcnn.evaluation import Evaluation
+    from fastcnn.models.evaluation import Evaluation
     from fastcnn.recipes import RunResult
-    from fastcnn.system import SystemInfo
 
 BAR_WIDTH = 40
 
