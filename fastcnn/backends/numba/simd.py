@@ -9,6 +9,7 @@ in every lane. What works across lanes (sums, shuffles) is in `lanes`.
 from __future__ import annotations
 
 import operator
+import os
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -20,15 +21,27 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
 
-def _host_lanes() -> int:
-    features = llvm.get_host_cpu_features()
+def _features() -> dict[str, bool]:
+    """What the processor that Numba compiles for can do: this one, or the one that NUMBA_CPU_FEATURES describes."""
+    described = os.environ.get("NUMBA_CPU_FEATURES")
+    if described is None:
+        return dict(llvm.get_host_cpu_features())
+    return {name[1:]: name[0] == "+" for name in described.split(",") if name}
+
+
+def _lanes(features: dict[str, bool]) -> int:
     if features.get("avx512f"):
         return 16
     return 8 if features.get("avx") else 4
 
 
+_FEATURES = _features()
+
 #: Floats in one vector register of this machine: 16 (AVX-512), 8 (AVX) or 4 (SSE, NEON).
-LANES = _host_lanes()
+LANES = _lanes(_FEATURES)
+
+#: llvm.fma rounds once, and is a function call a lane where the processor can't; llvm.fmuladd does what is quick.
+_FMA = "fma" if _FEATURES.get("fma") or _FEATURES.get("neon") else "fmuladd"
 
 _FLOAT = ir.FloatType()
 INT32 = ir.IntType(32)
@@ -110,13 +123,13 @@ def _lower_invert(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 
 def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
     kind = ir.FunctionType(VECTOR, [VECTOR] * 3)
-    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")
+    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.{_FMA}.v{LANES}f32")
     return builder.call(function, [a, b, c])
 
 
 @intrinsic
 def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
-    """``a * b + c`` with one rounding."""
+    """``a * b + c``, with one rounding where the processor can."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return _fma(builder, *args)
@@ -126,7 +139,7 @@ def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
 
 @intrinsic
 def fnma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
-    """``c - a * b`` with one rounding."""
+    """``c - a * b``, with one rounding where the processor can."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return _fma(builder, builder.fneg(args[0]), *args[1:])

@@ -1,0 +1,39 @@
+"""The vector kernels at the widths of other processors: eight floats (AVX) and four (SSE), compiled for them here."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = """
+import sys
+from fastcnn.backends.numba import simd
+assert simd.LANES == int(sys.argv[1]), simd.LANES
+import pytest
+sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", *sys.argv[2:]]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names the features of x86 processors")
+@pytest.mark.parametrize(
+    ("lanes", "name", "features"),
+    [(8, "haswell", "+avx,+avx2,+fma,+bmi,+bmi2,+f16c"), (4, "nehalem", "+sse4.1,+sse4.2,+popcnt")],
+    ids=["avx2", "sse"],
+)
+def test_the_kernels_are_right_at_other_widths(lanes: int, name: str, features: str, tmp_path: Path) -> None:
+    here = Path(__file__).parent
+    chosen = "tutorial or colour or forty-seven or other-diagonals or wider"
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(lanes), str(here / "test_fused.py"), "-k", chosen],
+        env=os.environ | {"NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": features, "NUMBA_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
