@@ -209,6 +209,7 @@ def train(
     epochs: int | None = None,
     batch_size: int | None = None,
     learning_rate: float | None = None,
+    limit: int | None = None,
     seed: int | None = None,
     backend: str = "numba",
     callbacks: Sequence[Callback] = (),
@@ -221,6 +222,8 @@ def train(
             channels behind, pixels from 0 to 255; labels whole numbers from 0. The test images are evaluated
             after every epoch.
         epochs, batch_size, learning_rate: None for the recipe's.
+        limit: keep the first `limit` training and the first `limit` test images; None for all. The number of
+            classes is that of all the labels.
         seed, backend: as for `Sequential`.
         callbacks: told of the progress.
 
@@ -232,8 +235,11 @@ def train(
     (x, y), (x_test, y_test) = ((_with_channels(images), labels) for images, labels in data)
     if not len(y) or not len(y_test):
         raise ArgumentError("data: expected at least one training and one test image")
+    if limit is not None:
+        arguments.integer("limit", limit)
     size = recipe.batch_size if batch_size is None else arguments.integer("batch_size", batch_size)
     classes = int(max(y.max(), y_test.max())) + 1
+    x, y, x_test, y_test = x[:limit], y[:limit], x_test[:limit], y_test[:limit]
     model = build_model(recipe, x.shape[1:], classes, seed=seed, backend=backend, learning_rate=learning_rate)
     history = model.fit(
         x,

@@ -156,14 +156,14 @@ def train(
             utils.set_threads(threads)
         backends.get(backend)
         loaded, data_seconds = loading.result()
-    training, test = ((images[:limit], labels[:limit]) for images, labels in loaded)
     with _compiling(console) if backend == "numba" else nullcontext():
         run = recipes.train(
             chosen,
-            (training, test),
+            loaded,
             epochs=epochs,
             batch_size=batch_size,
             learning_rate=learning_rate,
+            limit=limit,
             seed=seed,
             backend=backend,
             callbacks=[] if quiet else [callbacks.ProgressBar(console=console)],
