@@ -124,11 +124,15 @@ def _epoch(
     callbacks: CallbackList,
     epoch: int,
 ) -> dict[str, float]:
-    """One pass over the samples, in chunks of whole batches, each of about `CHUNK_SECONDS`."""
+    """One pass over the samples, in chunks of whole batches, each of about `CHUNK_SECONDS`.
+
+    Chunks are an even number of batches: the fused kernel takes single steps in pairs, and how the time falls must not
+    decide how they pair, or the last bits would differ from run to run.
+    """
     count, batch_size = len(samples), settings.batch_size
     order = np.arange(count) if settings.shuffler is None else settings.shuffler.permutation(count)
     every_batch = callbacks.every_batch
-    loss_sum, correct, position, batches = 0.0, 0, 0, 1
+    loss_sum, correct, position, batches = 0.0, 0, 0, 1 if every_batch else 2
     logs: dict[str, float] = {}
     while position < count and not callbacks.stopped:
         if every_batch:
@@ -147,7 +151,7 @@ def _epoch(
         elif elapsed < CHUNK_SECONDS / 2:
             batches *= 2
         elif elapsed > CHUNK_SECONDS * 2:
-            batches = max(1, batches // 2)
+            batches = max(2, batches // 2)
         callbacks.call("on_train_progress", position, logs)
     return logs
 
