@@ -100,7 +100,7 @@ class Worker:
     """
 
     def __init__(self, python: Path, engine: str, threads: int) -> None:
-        self._log = tempfile.TemporaryFile()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `close`
         self._process = subprocess.Popen(
             [str(python), "-m", "benchmarks.peers.worker", engine, str(threads)],
             stdin=subprocess.PIPE,

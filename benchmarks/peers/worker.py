@@ -80,12 +80,13 @@ def hold_to(threads: int) -> None:
 def main(engine: str, threads: int) -> None:
     """Serve until the input ends. What libraries print goes to stderr."""
     hold_to(threads)
-    answers = os.fdopen(os.dup(1), "wb", buffering=0)
+    answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     module = importlib.import_module(f"benchmarks.peers.engines.{engine}")
     server = Server(module.Engine(threads))
     for line in sys.stdin.buffer:
         answers.write(encode(server.answer(decode(line))))
+        answers.flush()
 
 
 if __name__ == "__main__":

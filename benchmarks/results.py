@@ -1,0 +1,143 @@
+"""The results file: what was measured, where, with what; the report's table comes from it and from nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+FOLDER = Path(__file__).with_name("results")
+
+#: Changes whenever files of an older form can't be read any more.
+SCHEMA = 1
+
+#: Samples that differ by more than this share of their median are not to be trusted.
+NOISY = 0.15
+
+
+@dataclass
+class Row:
+    """One participant at one workload.
+
+    Attributes:
+        workload, participant: their names.
+        reason: why it was not measured, in one line; None where it was.
+        variant: which of the participant's ways was quickest, and used.
+        trials: seconds a sample that each variant took in a short trial, or why it was left out.
+        difference: the greatest difference of weights (training) or probabilities (inference) from fastcnn's after a
+            few batches from the same start; None for fastcnn itself.
+        samples: images in a run.
+        seconds: of each run.
+        versions: of the library and what it stands on.
+    """
+
+    workload: str
+    participant: str
+    reason: str | None = None
+    variant: str | None = None
+    trials: dict[str, float | str] = field(default_factory=dict)
+    difference: float | None = None
+    samples: int = 0
+    seconds: list[float] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def measured(self) -> bool:
+        return bool(self.seconds)
+
+    @property
+    def seconds_per_sample(self) -> float:
+        """The median."""
+        return statistics.median(self.seconds) / self.samples
+
+    @property
+    def spread(self) -> float:
+        """From the quickest to the slowest run, as a share of the median."""
+        return (max(self.seconds) - min(self.seconds)) / statistics.median(self.seconds)
+
+    @property
+    def noisy(self) -> bool:
+        return self.spread > NOISY
+
+
+def fastest_peer(rows: Iterable[Row], ours: str) -> Row | None:
+    """The quickest measured row of another than `ours`."""
+    peers = [row for row in rows if row.measured and row.participant != ours]
+    return min(peers, key=lambda row: row.seconds_per_sample, default=None)
+
+
+@dataclass
+class Results:
+    """Everything in a results file.
+
+    Attributes:
+        machine: as `fastcnn info` tells, without its folders.
+        versions: of fastcnn and what it stands on.
+        commit: of the checkout, with "+" behind it where files were changed; None outside of git.
+        date: when the run ended, UTC, ISO 8601.
+        protocol: how the peers were measured.
+        workloads: their definitions, in the order of the report.
+        peers: a row for each participant and workload.
+    """
+
+    machine: dict[str, Any]
+    versions: dict[str, str]
+    commit: str | None
+    date: str
+    protocol: dict[str, Any]
+    workloads: list[dict[str, Any]]
+    peers: list[Row]
+    schema: int = SCHEMA
+
+    def write(self, path: Path) -> None:
+        """Write the file whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{path.name}.part")
+        partial.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        os.replace(partial, path)
+
+    @classmethod
+    def read(cls, path: Path) -> Results:
+        """The results in a file.
+
+        Raises:
+            ValueError: its form is another one.
+        """
+        content = json.loads(path.read_text())
+        if content.get("schema") != SCHEMA:
+            raise ValueError(f"{path}: has schema {content.get('schema')}; expected {SCHEMA}")
+        return cls(**{**content, "peers": [Row(**row) for row in content["peers"]]})
+
+
+def machine() -> tuple[dict[str, Any], dict[str, str]]:
+    """This machine and the versions on it, as `fastcnn info` sees them."""
+    command = [sys.executable, "-m", "fastcnn", "info", "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    info = json.loads(done.stdout)
+    return {key: value for key, value in info.items() if key not in ("versions", "cache_folder")}, info["versions"]
+
+
+def file_of(machine: dict[str, Any]) -> Path:
+    """Where this machine's results go: ``results/amd-epyc-2-cores.json``."""
+    words = re.findall(r"[a-z0-9]+", f"{machine['processor']} {machine['cores']} cores".lower())
+    return FOLDER / f"{'-'.join(words)}.json"
+
+
+def commit() -> str | None:
+    """The checked-out commit."""
+    command = ["git", "describe", "--always", "--abbrev=12", "--dirty=+", "--exclude=*"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None
+
+
+def now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
