@@ -44,9 +44,7 @@ def show_run(console: Console, run: RunResult, seconds: dict[str, float]) -> Non
     console.print()
     console.print(table)
     if any(steps):
-        show_line(
-            console, "Beside ours: accuracies as published; a step of the loops as measured for fastcnn on 2 cores."
-        )
+        show_line(console, "Beside ours: accuracies as published; a step of the loops as we measured it on 2 cores.")
 
 
 def show_evaluation(console: Console, evaluation: Evaluation) -> None:
