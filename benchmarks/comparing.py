@@ -38,9 +38,9 @@ class Plan:
     """How to measure.
 
     Attributes:
-        rounds: runs of each participant.
-        seconds: that a run may last; longer work is cut down to fewer images.
-        settle: seconds of rest before each run.
+        rounds: how often each participant has its turn.
+        seconds: that a turn lasts, about: longer work is cut down to fewer images, shorter work repeated.
+        settle: seconds of rest before each turn.
     """
 
     rounds: int = 5
@@ -55,7 +55,7 @@ class Side(Protocol):
 
     def variants(self, workload: Workload) -> list[str]: ...
     def prepare(self, workload: Workload, variant: str, samples: int) -> None: ...
-    def run(self) -> float: ...
+    def run(self, times: int = 1) -> float: ...
     def outcome(self) -> dict[str, Any]: ...
 
 
@@ -116,7 +116,7 @@ def measure(
             say(f"{workload.title}: round {turn + 1} of {plan.rounds}")
             for row in _rotated(ready, turn):
                 time.sleep(plan.settle)
-                row.seconds.append(sides[row.participant].run())
+                row.seconds.append(sides[row.participant].run(row.repeats))
     return [*rows, *(Row(workload.name, other.name, reason=NOT_ASKED) for other in others)]
 
 
@@ -141,12 +141,15 @@ def _choose(row: Row, side: Side, workload: Workload, plan: Plan, ours: Side | N
     if row.variant is None:
         raise PeerError("; ".join(f"{variant}: {why}" for variant, why in row.trials.items()) or NO_SUCH)
     row.samples = samples_of(workload, plan.seconds / best)
+    row.repeats = max(1, round(plan.seconds / 2 / (best * row.samples)))
 
 
 def samples_of(workload: Workload, affordable: float) -> int:
-    """As many images as that, in whole batches, at least one batch, at most the workload's."""
+    """All images of the workload, or as many as that in whole batches, at least one."""
+    if affordable >= workload.samples:
+        return workload.samples
     batch = max(1, workload.batch_size)
-    return min(workload.samples, max(batch, int(min(affordable, workload.samples)) // batch * batch))
+    return max(batch, int(affordable) // batch * batch)
 
 
 def _trial(side: Side, workload: Workload, variant: str) -> float:
@@ -155,7 +158,7 @@ def _trial(side: Side, workload: Workload, variant: str) -> float:
     while True:
         side.prepare(workload, variant, samples)
         side.run()
-        seconds = side.run()
+        seconds = min(side.run(), side.run())
         if seconds >= TRIAL_SECONDS or samples == workload.samples:
             return seconds / samples
         samples = samples_of(workload, 8 * samples)

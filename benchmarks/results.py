@@ -36,7 +36,8 @@ class Row:
         difference: the greatest difference of weights (training) or probabilities (inference) from fastcnn's after a
             few batches from the same start; None for fastcnn itself.
         samples: images in a run.
-        seconds: of each run.
+        repeats: runs in a round, one after the other.
+        seconds: a run took in each round.
         versions: of the library and what it stands on.
     """
 
@@ -47,6 +48,7 @@ class Row:
     trials: dict[str, float | str] = field(default_factory=dict)
     difference: float | None = None
     samples: int = 0
+    repeats: int = 1
     seconds: list[float] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
 
@@ -61,7 +63,7 @@ class Row:
 
     @property
     def spread(self) -> float:
-        """From the quickest to the slowest run, as a share of the median."""
+        """From the quickest to the slowest round, as a share of the median."""
         return (max(self.seconds) - min(self.seconds)) / statistics.median(self.seconds)
 
     @property

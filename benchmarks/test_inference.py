@@ -30,7 +30,7 @@ def kernel(model: Sequential) -> FusedNetwork:
 @pytest.mark.parametrize("through", ["predict", "kernel"])
 def test_all_test_images(benchmark: Any, mnist: Mnist, model: Sequential, kernel: FusedNetwork, through: str) -> None:
     """All test images in one call, on all threads."""
-    predict = {"predict": model.predict, "kernel": kernel.predict}[through]
+    predict: Any = {"predict": model.predict, "kernel": kernel.predict}[through]
     predict(mnist.test_images)
     benchmark(predict, mnist.test_images)
     record(benchmark, len(mnist.test_images), FORWARD_FLOP)
@@ -40,7 +40,7 @@ def test_all_test_images(benchmark: Any, mnist: Mnist, model: Sequential, kernel
 def test_one_image(benchmark: Any, mnist: Mnist, model: Sequential, kernel: FusedNetwork, through: str) -> None:
     """One image a call; the difference of the two is what `predict` costs."""
     image = np.ascontiguousarray(mnist.test_images[:1])
-    predict = {"predict": model.predict, "kernel": kernel.predict}[through]
+    predict: Any = {"predict": model.predict, "kernel": kernel.predict}[through]
     predict(image)
     benchmark(predict, image)
     record(benchmark, 1)

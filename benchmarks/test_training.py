@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ ROUNDS = 5
 
 
 @pytest.mark.parametrize("ties", ["all", "first"], ids=lambda ties: f"ties-{ties}")
-def test_step_bare_kernel(benchmark: Any, mnist: Mnist, use_threads: Threads, ties: str) -> None:
+def test_step_bare_kernel(benchmark: Any, mnist: Mnist, use_threads: Threads, ties: Literal["first", "all"]) -> None:
     """An epoch of steps at batch size one, without `fit` around it."""
     use_threads(1)
     filters, weights, bias = recipes.build_model("blog", seed=0).get_weights()

@@ -6,7 +6,7 @@ Requests, and what the answer holds beside "ok":
 * ``{"do": "load", "path": ...}``: nothing; reads the `Problem`;
 * ``{"do": "variants", "workload": {...}}``: "variants";
 * ``{"do": "prepare", "workload": {...}, "variant": ..., "samples": N}``: nothing; makes the task, not run yet;
-* ``{"do": "run"}``: "seconds" that one run of the task took;
+* ``{"do": "run", "times": N}``: "seconds" that one of N runs of the task took, on average;
 * ``{"do": "outcome"}``: "arrays", a dict of nested lists.
 
 An answer with "ok" false has "error" in one line instead. The worker ends when its input does.
@@ -143,9 +143,9 @@ class Worker:
     def prepare(self, workload: Workload, variant: str, samples: int) -> None:
         self.ask({"do": "prepare", "workload": workload.to_json(), "variant": variant, "samples": samples})
 
-    def run(self) -> float:
-        """Seconds that one run of the prepared task took."""
-        return float(self.ask({"do": "run"})["seconds"])
+    def run(self, times: int = 1) -> float:
+        """Seconds that one of so many runs of the prepared task took, on average."""
+        return float(self.ask({"do": "run", "times": times})["seconds"])
 
     def outcome(self) -> dict[str, Any]:
         """What the task computed: nested lists under the names that `Task.outcome` gives."""

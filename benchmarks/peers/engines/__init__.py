@@ -6,6 +6,7 @@ batches cut beforehand) belongs into `task`; `Task.run` is what is timed and ret
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from benchmarks.peers.problem import Array, Problem
@@ -36,3 +37,18 @@ class EngineProtocol(Protocol):
 
     def task(self, workload: Workload, variant: str, samples: int, problem: Problem) -> Task:
         """The work on the first `samples` images, from the problem's weights."""
+
+
+def in_batches(ways: Iterable[str], workload: Workload, sizes: Iterable[int]) -> list[str]:
+    """The variants of inference: every way with every batch size, where the workload leaves that to the library."""
+    if workload.kind == "train" or workload.batch_size:
+        return list(ways)
+    return [f"{way}, {size} at a time" for way in ways for size in sizes]
+
+
+def way_and_batch(variant: str, workload: Workload) -> tuple[str, int]:
+    """The inverse: the way, and how many images go into a call or a step."""
+    if workload.batch_size:
+        return variant, workload.batch_size
+    way, _, size = variant.removesuffix(" at a time").rpartition(", ")
+    return way, int(size)

@@ -13,6 +13,7 @@ import jaxlib
 import numpy as np
 from jax import lax
 
+from benchmarks.peers.engines import in_batches, way_and_batch
 from benchmarks.peers.problem import CLASSES, FILTERS, LEARNING_RATE, POOLED, Array, Problem, scaled
 from benchmarks.peers.workloads import Workload
 
@@ -35,16 +36,17 @@ class Engine:
         }
 
     def variants(self, workload: Workload) -> list[str]:
-        return list(FORWARD)
+        return in_batches(FORWARD, workload, (100, 1000))
 
     def task(self, workload: Workload, variant: str, samples: int, problem: Problem) -> Training | Inference:
         parameters = tuple(jnp.array(array) for array in (problem.filters, problem.weights, problem.bias))
-        logits = FORWARD[variant]
+        way, batch_size = way_and_batch(variant, workload)
+        logits = FORWARD[way]
         if workload.kind == "train":
             images, labels = scaled(problem.images[:samples]), problem.labels[:samples].astype(np.int32)
-            return Training(logits, parameters, images, labels, workload.batch_size)
+            return Training(logits, parameters, images, labels, batch_size)
         images = scaled(problem.test_images[:samples])
-        return Inference(logits, parameters, images, workload.batch_size or 1000)
+        return Inference(logits, parameters, images, batch_size)
 
 
 def _dense(parameters: Parameters, pooled: jax.Array) -> jax.Array:

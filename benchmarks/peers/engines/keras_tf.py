@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from benchmarks.peers.engines import in_batches, way_and_batch
 from benchmarks.peers.problem import CLASSES, FILTERS, LEARNING_RATE, Array, Problem, scaled
 from benchmarks.peers.workloads import Workload
 
@@ -38,9 +39,10 @@ class Engine:
         }
 
     def variants(self, workload: Workload) -> list[str]:
-        return list(TRAINING if workload.kind == "train" else INFERENCE)
+        return in_batches(TRAINING if workload.kind == "train" else INFERENCE, workload, (1000, 10_000))
 
     def task(self, workload: Workload, variant: str, samples: int, problem: Problem) -> Training | Inference:
+        way, batch_size = way_and_batch(variant, workload)
         keras.backend.clear_session()
         model = keras.Sequential(
             [
@@ -54,8 +56,8 @@ class Engine:
         model.set_weights([problem.filters, problem.weights, problem.bias])
         if workload.kind == "train":
             images, labels = scaled(problem.images[:samples]), problem.labels[:samples].astype(np.int32)
-            return Training(model, images, labels, workload.batch_size, *TRAINING[variant])
-        return Inference(model, scaled(problem.test_images[:samples]), workload.batch_size or 1000, INFERENCE[variant])
+            return Training(model, images, labels, batch_size, *TRAINING[way])
+        return Inference(model, scaled(problem.test_images[:samples]), batch_size, INFERENCE[way])
 
 
 class Training:

@@ -54,7 +54,8 @@ class Network:
                 window = self.convolved[2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
                 self.pooled[row, column] = np.amax(window, axis=(0, 1))
         powers = np.exp(self.pooled.reshape(-1) @ self.weights + self.bias)
-        return powers / powers.sum()
+        probabilities: Array = powers / powers.sum()
+        return probabilities
 
     def step(self, image: Array, label: int) -> None:
         """One step of gradient descent on one image."""

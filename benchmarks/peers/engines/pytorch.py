@@ -14,6 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from benchmarks.peers.engines import in_batches, way_and_batch
 from benchmarks.peers.problem import CLASSES, FILTERS, LEARNING_RATE, POOLED, Array, Problem, scaled
 from benchmarks.peers.workloads import Workload
 
@@ -31,19 +32,21 @@ class Engine:
         return {"torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version()}
 
     def variants(self, workload: Workload) -> list[str]:
-        return ["eager", "eager, channels last", "torch.compile", "torch.compile, channels last"]
+        ways = ("eager", "eager, channels last", "torch.compile", "torch.compile, channels last")
+        return in_batches(ways, workload, (1000, 10_000))
 
     def task(self, workload: Workload, variant: str, samples: int, problem: Problem) -> Training | Inference:
-        layout = torch.channels_last if variant.endswith("channels last") else torch.contiguous_format
+        way, batch_size = way_and_batch(variant, workload)
+        layout = torch.channels_last if way.endswith("channels last") else torch.contiguous_format
         network = Network(problem, layout)
-        compiled = variant.startswith("torch.compile")
+        compiled = way.startswith("torch.compile")
         torch._dynamo.reset()
         if workload.kind == "train":
             images = network.images(problem.images[:samples])
             labels = torch.from_numpy(problem.labels[:samples])
-            return Training(network, images.split(workload.batch_size), labels.split(workload.batch_size), compiled)
+            return Training(network, images.split(batch_size), labels.split(batch_size), compiled)
         images = network.images(problem.test_images[:samples])
-        return Inference(network, images.split(workload.batch_size or 1000), compiled)
+        return Inference(network, images.split(batch_size), compiled)
 
 
 class Network:
@@ -59,7 +62,10 @@ class Network:
         self.parameters: Tensors = [filters.clone(), linear, torch.from_numpy(problem.bias.copy())]
 
     def images(self, images: Array) -> torch.Tensor:
-        return torch.from_numpy(scaled(images)).permute(0, 3, 1, 2).contiguous(memory_format=self._layout)
+        """Images (N, 1, 28, 28). With one channel both layouts hold the same numbers in the same order, and
+        PyTorch tells them apart by the strides alone, which decide about the path that the convolution takes."""
+        pixels = torch.from_numpy(scaled(images))
+        return pixels.permute(0, 3, 1, 2) if self._channels_last else pixels.reshape(-1, 1, 28, 28)
 
     def logits(self, parameters: Tensors, x: torch.Tensor) -> torch.Tensor:
         filters, weights, bias = parameters
