@@ -13,10 +13,11 @@ from fastcnn import arguments, utils
 from fastcnn.callbacks import Callback
 from fastcnn.errors import ArgumentError
 from fastcnn.initializers import RandomNormal
-from fastcnn.layers import Conv2D, Dense, Flatten, Layer, MaxPooling2D, Rescaling
+from fastcnn.layers import Conv2D, Dense, Dropout, Flatten, Layer, MaxPooling2D, ReLU, Rescaling
 from fastcnn.layers.base import Shape
 from fastcnn.models import Sequential
-from fastcnn.optimizers import SGD
+from fastcnn.optimizers import SGD, Adadelta, Adam, Optimizer
+from fastcnn.optimizers.schedules import OneCycle
 from fastcnn.training import History
 
 Images = NDArray[Any]
@@ -42,6 +43,26 @@ class Published:
 
 TUTORIAL = Published("the tutorial's numpy loops", "1,000 images, 3 epochs, batch size 1", 0.78, 12_500.0)
 KERAS = Published("the tutorial's Keras script", "60,000 images, 3 epochs, batch size 1", 0.974, None)
+KERAS_EXAMPLE = Published("Keras' MNIST example", "60,000 images, 12 epochs, batch size 128", 0.9925, None)
+FAST_ON_A_GPU = Published("train_mnist_fast on a GPU", "60,000 images, 1 epoch, batch size 256", 0.9904, None)
+
+#: Training images of MNIST: how many a schedule expects unless it is told.
+MNIST_IMAGES = 60_000
+#: Mean and standard deviation of MNIST's training pixels, scaled to 0 .. 1.
+PIXEL_MEAN, PIXEL_DEVIATION = 0.1307, 0.3081
+
+
+def _sgd(learning_rate: float, steps: int) -> Optimizer:
+    return SGD(learning_rate)
+
+
+def _adadelta(learning_rate: float, steps: int) -> Optimizer:
+    """With the rest of Keras' defaults: rho 0.95, epsilon 1e-7."""
+    return Adadelta(learning_rate)
+
+
+def _adam_one_cycle(learning_rate: float, steps: int) -> Optimizer:
+    return Adam(OneCycle(learning_rate, max(steps, 2)), beta_1=0.7, beta_2=0.9)
 
 
 @dataclass(frozen=True)
@@ -51,17 +72,26 @@ class Recipe:
     Attributes:
         name, description: for the user.
         layers: makes the layers for an input shape (height, width, channels) and a number of classes.
-        epochs, batch_size, learning_rate: what is used unless the user says otherwise; plain SGD.
         published: figures to hold ours against.
+        epochs, batch_size, learning_rate: what is used unless the user says otherwise.
+        optimizer: makes the optimizer, for a learning rate (the highest where it follows a schedule) and the
+            number of steps of the whole training.
+        loss: the name of a loss that takes whole-number labels.
     """
 
     name: str
     description: str
     layers: Callable[[Shape, int], list[Layer]]
+    published: tuple[Published, ...] = (TUTORIAL, KERAS)
     epochs: int = 3
     batch_size: int = 1
     learning_rate: float = 0.005
-    published: tuple[Published, ...] = (TUTORIAL, KERAS)
+    optimizer: Callable[[float, int], Optimizer] = _sgd
+    loss: str = "sparse_categorical_crossentropy"
+
+    def steps(self, images: int, epochs: int | None = None, batch_size: int | None = None) -> int:
+        """Steps of a training with so many images; None for the recipe's."""
+        return -(-images // (batch_size or self.batch_size)) * (epochs or self.epochs)
 
 
 @dataclass
@@ -95,7 +125,7 @@ class RunResult:
     @property
     def microseconds_per_step(self) -> float:
         """The mean time of a training step."""
-        steps = -(-self.n_train // self.batch_size) * len(self.history.epoch)
+        steps = self.recipe.steps(self.n_train, len(self.history.epoch), self.batch_size)
         return self.seconds["train"] / steps * 1e6
 
     def epochs(self) -> list[dict[str, float]]:
@@ -150,12 +180,63 @@ def _blog_keras(shape: Shape, classes: int) -> list[Layer]:
     ]
 
 
+def _keras_convnet(shape: Shape, classes: int) -> list[Layer]:
+    """Keras' own MNIST example. Its pixels are scaled to 0 .. 1 and its initial values Glorot's, uniform."""
+    return [
+        Rescaling(1 / 255),
+        Conv2D(32, 3, activation="relu"),
+        Conv2D(64, 3, activation="relu"),
+        MaxPooling2D(2),
+        Dropout(0.25),
+        Flatten(),
+        Dense(128, activation="relu"),
+        Dropout(0.5),
+        Dense(classes, activation="softmax"),
+    ]
+
+
+def _small_convnet(shape: Shape, classes: int) -> list[Layer]:
+    """The network that https://github.com/tuomaso/train_mnist_fast found by search; it pools before ReLU."""
+    return [
+        Rescaling(1 / 255 / PIXEL_DEVIATION, -PIXEL_MEAN / PIXEL_DEVIATION),
+        Conv2D(24, 5),
+        MaxPooling2D(2),
+        ReLU(),
+        Conv2D(32, 3),
+        MaxPooling2D(2),
+        ReLU(),
+        Flatten(),
+        Dense(256, activation="relu"),
+        Dense(classes, activation="softmax"),
+    ]
+
+
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
         Recipe("blog", "the tutorial's network, from its initial values, with its rule for ties", _blog),
         Recipe("blog-softmax", "the same, but only the softmax layer learns", _blog_softmax),
         Recipe("blog-keras", "its Keras twin: Glorot's initial values, a bias, the first of ties", _blog_keras),
+        Recipe(
+            "keras-convnet",
+            "Keras' own example: two convolutions, dropout, Adadelta",
+            _keras_convnet,
+            (KERAS_EXAMPLE,),
+            epochs=12,
+            batch_size=128,
+            learning_rate=1.0,
+            optimizer=_adadelta,
+        ),
+        Recipe(
+            "small-convnet",
+            "two small convolutions, Adam, one cycle of the learning rate: 99% after one epoch",
+            _small_convnet,
+            (FAST_ON_A_GPU,),
+            epochs=1,
+            batch_size=256,
+            learning_rate=0.01,
+            optimizer=_adam_one_cycle,
+        ),
     )
 }
 
@@ -179,6 +260,7 @@ def build_model(
     seed: int | None = None,
     backend: str = "numba",
     learning_rate: float | None = None,
+    steps: int | None = None,
 ) -> Sequential:
     """A recipe's network, built and compiled for whole-number labels, not trained.
 
@@ -188,6 +270,8 @@ def build_model(
         classes: how many.
         seed, backend: as for `Sequential`.
         learning_rate: None for the recipe's.
+        steps: those of the whole training, for a learning rate that follows a schedule; None for as many as the
+            recipe takes on MNIST.
 
     Raises:
         ArgumentError: an argument is not available, or the images are too small for the network.
@@ -198,7 +282,8 @@ def build_model(
         model.add(layer)
     model.build((None, *input_shape))
     rate = recipe.learning_rate if learning_rate is None else learning_rate
-    model.compile(SGD(rate), "sparse_categorical_crossentropy", ["accuracy"])
+    steps = recipe.steps(MNIST_IMAGES) if steps is None else arguments.integer("steps", steps)
+    model.compile(recipe.optimizer(rate, steps), recipe.loss, ["accuracy"])
     return model
 
 
@@ -237,15 +322,19 @@ def train(
         raise ArgumentError("data: expected at least one training and one test image")
     if limit is not None:
         arguments.integer("limit", limit)
+    epochs = recipe.epochs if epochs is None else arguments.integer("epochs", epochs)
     size = recipe.batch_size if batch_size is None else arguments.integer("batch_size", batch_size)
     classes = int(max(y.max(), y_test.max())) + 1
     x, y, x_test, y_test = x[:limit], y[:limit], x_test[:limit], y_test[:limit]
-    model = build_model(recipe, x.shape[1:], classes, seed=seed, backend=backend, learning_rate=learning_rate)
+    steps = recipe.steps(len(x), epochs, size)
+    model = build_model(
+        recipe, x.shape[1:], classes, seed=seed, backend=backend, learning_rate=learning_rate, steps=steps
+    )
     history = model.fit(
         x,
         y,
         batch_size=size,
-        epochs=recipe.epochs if epochs is None else epochs,
+        epochs=epochs,
         verbose=0,
         callbacks=callbacks,
         validation_data=(x_test, y_test),

@@ -20,28 +20,48 @@ from numpy.typing import ArrayLike
 
 from fastcnn.backends.reference import (
     FloatArray,
+    activation_backward,
+    activation_forward,
+    avgpool2d_backward,
+    avgpool2d_forward,
+    batchnorm_backward,
+    batchnorm_forward,
+    batchnorm_moments,
     conv2d_backward,
     conv2d_forward,
     dense_backward,
     dense_forward,
     maxpool2d_backward,
     maxpool2d_forward,
+    mean_squared_error,
     softmax,
+    softmax_backward,
     softmax_cross_entropy,
+    softmax_cross_entropy_soft,
 )
 
 __all__ = [
     "Conv3x3",
     "MaxPool2",
     "Softmax",
+    "activation_backward",
+    "activation_forward",
+    "avgpool2d_backward",
+    "avgpool2d_forward",
+    "batchnorm_backward",
+    "batchnorm_forward",
+    "batchnorm_moments",
     "conv2d_backward",
     "conv2d_forward",
     "dense_backward",
     "dense_forward",
     "maxpool2d_backward",
     "maxpool2d_forward",
+    "mean_squared_error",
     "softmax",
+    "softmax_backward",
     "softmax_cross_entropy",
+    "softmax_cross_entropy_soft",
 ]
 
 

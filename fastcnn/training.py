@@ -20,10 +20,17 @@ CHUNK_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class Samples:
-    """Images (N, height, width, channels) or (N, inputs), as a plan prepared them, and their classes (N,)."""
+    """What to train on or to evaluate.
+
+    Attributes:
+        images: (N, height, width, channels) or (N, inputs), as a plan prepared them.
+        labels: what the loss made of the labels: classes (N,), or numbers (N, ...).
+        weights: how much each sample's loss counts (N,); None is 1.
+    """
 
     images: NDArray[Any]
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
+    weights: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -34,7 +41,8 @@ class History:
     """What `fit` returns.
 
     Attributes:
-        history: a list for each of ``loss``, ``accuracy``, ``val_loss``, ``val_accuracy``, an entry an epoch.
+        history: a list for each of ``loss``, ``accuracy``, ``val_loss``, ``val_accuracy``, and what callbacks added to
+            the epoch's logs, an entry an epoch.
         epoch: the epochs' numbers, from 0.
         seconds: what training took, an entry an epoch, without compiling and without validation.
         test_seconds: what validation took, an entry an epoch.
@@ -99,10 +107,10 @@ def fit(
                 callbacks.call("on_test_end", figures)
                 history.test_seconds.append(time.perf_counter() - begun)
                 logs |= {f"val_{name}": value for name, value in figures.items()}
+            callbacks.call("on_epoch_end", epoch, logs)
             history.epoch.append(epoch)
             for name, value in logs.items():
                 history.history.setdefault(name, []).append(value)
-            callbacks.call("on_epoch_end", epoch, logs)
             if callbacks.stopped:
                 break
         callbacks.call("on_train_end", logs)
@@ -111,9 +119,24 @@ def fit(
     return history
 
 
+def one_step(plan: Plan, optimizer: Optimizer, samples: Samples, accuracies: tuple[str, ...]) -> dict[str, float]:
+    """Take one step with all the samples as the batch; the figures are those before it.
+
+    Raises:
+        DivergedError: a loss is not finite; nothing was changed.
+    """
+    count = len(samples)
+    order = np.arange(count)
+    loss, right, done = plan.train(samples.images, samples.labels, order, count, optimizer, samples.weights)
+    if done < count:
+        raise _diverged(samples, order, 0, count, 0, optimizer.learning_rate)
+    return _figures(loss, right, count, accuracies)
+
+
 def evaluate(plan: Plan, samples: Samples, batch_size: int | None, accuracies: tuple[str, ...]) -> dict[str, float]:
     """The mean loss and, under each of the names in `accuracies`, the share of right answers."""
-    return _figures(*plan.evaluate(samples.images, samples.labels, batch_size), len(samples), accuracies)
+    sums = plan.evaluate(samples.images, samples.labels, batch_size, samples.weights)
+    return _figures(*sums, len(samples), accuracies)
 
 
 def _epoch(
@@ -139,7 +162,7 @@ def _epoch(
             callbacks.call("on_train_batch_begin", position // batch_size, {})
         chunk = order[position : position + batches * batch_size]
         begun = time.perf_counter()
-        losses, right, done = plan.train(samples.images, samples.labels, chunk, batch_size, optimizer)
+        losses, right, done = plan.train(samples.images, samples.labels, chunk, batch_size, optimizer, samples.weights)
         elapsed = time.perf_counter() - begun
         if done < len(chunk):
             raise _diverged(samples, order, position + done, batch_size, epoch, optimizer.learning_rate)

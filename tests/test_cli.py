@@ -21,7 +21,8 @@ from PIL import Image
 from small_images import bars
 
 import fastcnn
-from fastcnn.cli import commands, system
+from fastcnn import recipes
+from fastcnn.cli import commands, display, system
 from fastcnn.compare import Comparison, Row
 from fastcnn.models import load_model
 
@@ -61,15 +62,19 @@ def write_idx(path: Path, array: np.ndarray) -> None:
     path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
 
 
-@pytest.fixture(scope="session")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of four IDX files: 300 and 80 images, 12 x 10, of 4 classes."""
-    folder = tmp_path_factory.mktemp("data")
+def write_bars(folder: Path, shape: tuple[int, int], classes: int) -> Path:
+    """Four IDX files: 300 and 80 images."""
     for prefix, count, seed in (("train", 300, 1), ("t10k", 80, 2)):
-        images, labels = bars(count, seed=seed)
+        images, labels = bars(count, shape, classes, seed=seed)
         write_idx(folder / f"{prefix}-images-idx3-ubyte.gz", images)
         write_idx(folder / f"{prefix}-labels-idx1-ubyte", labels)
     return folder
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images 12 x 10 of 4 classes."""
+    return write_bars(tmp_path_factory.mktemp("data"), (12, 10), 4)
 
 
 @pytest.fixture(scope="session")
@@ -131,6 +136,49 @@ def test_the_other_recipes_train(recipe: str, run: Run, data: Path) -> None:
     arguments = ("--data", data, "--history", "h.json", "--batch-size", 20, "--epochs", 2)
     assert run("train", recipe, *arguments).status == 0
     assert json.loads(Path("h.json").read_text())["recipe"] == recipe
+
+
+@pytest.mark.parametrize(
+    ("recipe", "setting", "published"),
+    [("keras-convnet", "12 epochs", "99.25%"), ("small-convnet", "1 epoch", "99.04%")],
+)
+def test_the_convnets_take_every_option(recipe: str, setting: str, published: str, run: Run, tmp_path: Path) -> None:
+    """Other sizes and classes, mini-batches, files; then the model file is evaluated and reads an image."""
+    larger = write_bars(tmp_path, (20, 16), 3)
+    options = ("--epochs", 2, "--batch-size", 30, "--limit", 200, "--seed", 5, "--learning-rate", 0.02)
+    outputs = ("--model", "m.safetensors", "--history", "h.json")
+    result = run("train", recipe, "--data", larger, *options, *outputs)
+    assert (result.status, result.err) == (0, "")
+    for word in ("Epoch 2/2", "200 images", "2 epochs", setting, published, "as published"):
+        assert word in result.out
+    assert "a step of the loops" not in result.out
+    history = json.loads(Path("h.json").read_text())
+    assert set(history) == KEYS
+    assert all(set(epoch) == EPOCH_KEYS for epoch in history["epochs"])
+    assert (history["recipe"], history["seed"], history["n_train"], history["n_test"]) == (recipe, 5, 200, 80)
+
+    found = json.loads(run("evaluate", "m.safetensors", "--data", larger, "--json").out)
+    assert found["accuracy"] == pytest.approx(history["epochs"][-1]["val_accuracy"])
+    assert len(found["confusion"]) == 3
+    answer = run("predict", "m.safetensors", digit_png(tmp_path / "1.png", 1))
+    assert (answer.status, answer.err) == (0, "")
+    shares = [float(line.split()[1].rstrip("%")) for line in answer.out.splitlines()[-3:]]
+    assert sum(shares) == pytest.approx(100, abs=0.3)
+
+    losses = [epoch["loss"] for epoch in history["epochs"]]
+    for backend in (("--threads", 1), ("--backend", "im2col")):
+        again = run("train", recipe, "--quiet", "--data", larger, *options, "--history", "h.json", *backend)
+        assert again == (0, "", "")
+        close = [epoch["loss"] for epoch in json.loads(Path("h.json").read_text())["epochs"]]
+        assert close == pytest.approx(losses, rel=1e-3)
+
+
+def test_images_too_small_for_a_recipe_are_refused(run: Run, data: Path) -> None:
+    refused(run("train", "small-convnet", "--data", data), "max_pooling2d_1", "2x1 images")
+
+
+def test_shares_near_one_show_a_digit_more() -> None:
+    assert [display._percent(share) for share in (0.974, 0.9799, 0.9925, None)] == ["97.4%", "98.0%", "99.25%", ""]
 
 
 def test_options_reach_the_training(run: Run, data: Path) -> None:
@@ -425,6 +473,8 @@ def test_version_and_help() -> None:
     for command in (["--version"], ["--help"], ["train", "--help"]):
         result = subprocess.run([sys.executable, "-m", "fastcnn", *command], capture_output=True, text=True, check=True)
         assert result.stdout.startswith(("fastcnn", "Usage: fastcnn"))
+    unwrapped = "".join(result.stdout.split())
+    assert ",".join(recipes.RECIPES).replace(",small", "orsmall") in unwrapped
 
 
 def test_error_lines_stay_one_line_whatever_a_file_is_called(run: Run) -> None:

@@ -24,6 +24,11 @@ def pooled(rng: Rng, samples: int) -> tuple[Any, ...]:
     return fast.maxpool2d_forward(normal(rng, samples, 7, 9, 5), (2, 2), "first")
 
 
+def thinned(rng: Rng, *shape: int) -> np.ndarray:
+    """One value in ten, the others zero."""
+    return normal(rng, *shape) * (rng.random(shape) < 0.1).astype(np.float32)
+
+
 # What each operation is called with, for a batch of `samples`: more than one chunk, task and vector where
 # they exist.
 ARGUMENTS: dict[str, Callable[[Rng, int], tuple[Any, ...]]] = {
@@ -35,10 +40,65 @@ ARGUMENTS: dict[str, Callable[[Rng, int], tuple[Any, ...]]] = {
     ),
     "maxpool2d_forward": lambda rng, n: (normal(rng, n, 7, 9, 5), (2, 2), "all"),
     "maxpool2d_backward": lambda rng, n: (*pooled(rng, n), (n, 7, 9, 5), (2, 2)),
+    "avgpool2d_forward": lambda rng, n: (normal(rng, n, 7, 9, 5), (3, 2), (2, 2), ((1, 1), (0, 1))),
+    "avgpool2d_backward": lambda rng, n: (normal(rng, n, 4, 5, 5), (n, 7, 9, 5), (3, 2), (2, 2), ((1, 1), (0, 1))),
     "dense_forward": lambda rng, n: (normal(rng, n, 600), normal(rng, 600, 21), normal(rng, 21)),
     "dense_backward": lambda rng, n: (normal(rng, n, 21), normal(rng, n, 600), normal(rng, 600, 21)),
+    "activation_forward": lambda rng, n: (normal(rng, n, 7, 9, 5), "gelu"),
+    "activation_backward": lambda rng, n: (normal(rng, n, 7, 9, 5), normal(rng, n, 7, 9, 5), "gelu"),
+    "batchnorm_forward": lambda rng, n: (normal(rng, n, 7, 9, 5), *normal(rng, 3, 5), np.ones(5, np.float32), 1e-3),
+    "batchnorm_moments": lambda rng, n: (normal(rng, n, 7, 9, 5),),
+    "batchnorm_backward": lambda rng, n: (
+        *normal(rng, 2, n, 7, 9, 5),
+        *normal(rng, 2, 5),
+        np.ones(5, np.float32),
+        1e-3,
+        True,
+    ),
     "softmax": lambda rng, n: (normal(rng, n, 11),),
     "softmax_cross_entropy": lambda rng, n: (normal(rng, n, 11), rng.integers(0, 11, n)),
+    "softmax_backward": lambda rng, n: (normal(rng, n, 11), normal(rng, n, 11)),
+    "softmax_cross_entropy_soft": lambda rng, n: (normal(rng, n, 11), normal(rng, n, 11)),
+    "mean_squared_error": lambda rng, n: (normal(rng, n, 11), normal(rng, n, 11)),
+}
+
+# The ways through the kernels that those leave out: margins, strides, gradients of mostly zeros.
+MARGINS = ((2, 1), (0, 1))
+OTHER_WAYS: dict[str, tuple[str, Callable[[Rng, int], tuple[Any, ...]]]] = {
+    "convolution with margins": (
+        "conv2d_forward",
+        lambda rng, n: (normal(rng, n, 9, 11, 3), normal(rng, 3, 3, 3, 21), None, (2, 1), MARGINS),
+    ),
+    "dense gradient with margins": (
+        "conv2d_backward",
+        lambda rng, n: (
+            normal(rng, n, 5, 10, 21),
+            normal(rng, n, 9, 11, 16),
+            normal(rng, 3, 3, 16, 21),
+            (2, 1),
+            MARGINS,
+        ),
+    ),
+    "sparse gradient with margins": (
+        "conv2d_backward",
+        lambda rng, n: (
+            thinned(rng, n, 10, 10, 21),
+            normal(rng, n, 9, 11, 16),
+            normal(rng, 3, 3, 16, 21),
+            (1, 1),
+            MARGINS,
+        ),
+    ),
+    "overlapping windows": (
+        "maxpool2d_backward",
+        lambda rng, n: (
+            *fast.maxpool2d_forward(normal(rng, n, 7, 9, 5), (3, 3), "first", (1, 2), MARGINS),
+            (n, 7, 9, 5),
+            (3, 3),
+            (1, 2),
+            MARGINS,
+        ),
+    ),
 }
 
 
@@ -62,8 +122,19 @@ def test_every_operation_is_covered() -> None:
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.usefixtures("restored_threads")
 def test_threads_do_not_change_a_bit(operation: str, samples: int) -> None:
-    arguments = ARGUMENTS[operation](np.random.default_rng(7), samples)
-    call = getattr(fast, operation)
+    check_threads(getattr(fast, operation), ARGUMENTS[operation](np.random.default_rng(7), samples))
+
+
+@pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="needs two threads")
+@pytest.mark.parametrize("samples", [1, 3, 150])
+@pytest.mark.parametrize("way", OTHER_WAYS)
+@pytest.mark.usefixtures("restored_threads")
+def test_threads_do_not_change_a_bit_on_other_ways(way: str, samples: int) -> None:
+    operation, arguments = OTHER_WAYS[way]
+    check_threads(getattr(fast, operation), arguments(np.random.default_rng(7), samples))
+
+
+def check_threads(call: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     numba.set_num_threads(1)
     alone = bits(call(*arguments))
     numba.set_num_threads(2)

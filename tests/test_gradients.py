@@ -98,6 +98,111 @@ def test_dense(samples: int, inputs: int, units: int) -> None:
         np.testing.assert_allclose(gradient, numeric, rtol=0, atol=LINEAR_TOLERANCE)
 
 
+STEPS = [
+    ((2, 2), ((0, 0), (0, 0))),
+    ((1, 1), ((1, 1), (1, 1))),
+    ((2, 1), ((1, 0), (0, 1))),
+    ((1, 3), ((0, 2), (1, 0))),
+]
+
+
+@pytest.mark.parametrize(("strides", "padding"), STEPS)
+def test_conv2d_in_steps(strides: tuple[int, int], padding: tuple[tuple[int, int], tuple[int, int]]) -> None:
+    rng = np.random.default_rng(11)
+    x, weights, bias = rng.normal(size=(2, 5, 4, 2)), rng.normal(size=(3, 2, 2, 3)), rng.normal(size=3)
+    cotangent = rng.normal(size=reference.conv2d_forward(x, weights, bias, strides, padding).shape)
+
+    def loss() -> float:
+        return float((cotangent * reference.conv2d_forward(x, weights, bias, strides, padding)).sum())
+
+    gradients = reference.conv2d_backward(cotangent, x, weights, strides, padding)
+    for gradient, variable in zip(gradients, (x, weights, bias), strict=True):
+        numeric = central_difference(loss, variable, LINEAR_STEP)
+        np.testing.assert_allclose(gradient, numeric, rtol=0, atol=LINEAR_TOLERANCE)
+
+
+@pytest.mark.parametrize("kind", ["first", "all", "average"])
+@pytest.mark.parametrize(("strides", "padding"), STEPS)
+def test_pooling_in_steps(
+    strides: tuple[int, int], padding: tuple[tuple[int, int], tuple[int, int]], kind: str
+) -> None:
+    """Windows of 3 x 3 pixels: they overlap, and reach into the padding."""
+    rng, image, pool_size = np.random.default_rng(12), (2, 6, 5, 2), (3, 3)
+    x = rng.permutation(np.arange(120) / 10 - 1).reshape(image)
+
+    def forward() -> np.ndarray:
+        if kind == "average":
+            return reference.avgpool2d_forward(x, pool_size, strides, padding)
+        return reference.maxpool2d_forward(x, pool_size, kind, strides, padding)[0]
+
+    cotangent = rng.normal(size=forward().shape)
+    if kind == "average":
+        gradient = reference.avgpool2d_backward(cotangent, image, pool_size, strides, padding)
+    else:
+        winners = reference.maxpool2d_forward(x, pool_size, kind, strides, padding)[1]
+        gradient = reference.maxpool2d_backward(cotangent, winners, image, pool_size, strides, padding)
+    numeric = central_difference(lambda: float((cotangent * forward()).sum()), x, LINEAR_STEP)
+    np.testing.assert_allclose(gradient, numeric, rtol=0, atol=LINEAR_TOLERANCE)
+
+
+@pytest.mark.parametrize("name", ["relu", "leaky_relu", "sigmoid", "tanh", "gelu"])
+def test_activations(name: str) -> None:
+    """At distances of at least 0.1 from the kink of two of them."""
+    rng = np.random.default_rng(13)
+    x = rng.permutation(np.concatenate([np.linspace(-4, -0.1, 12), np.linspace(0.1, 4, 12)])).reshape(2, 3, 4)
+    cotangent = rng.normal(size=x.shape)
+
+    def loss() -> float:
+        return float((cotangent * reference.activation_forward(x, name, 0.3)).sum())
+
+    gradient = reference.activation_backward(cotangent, x, name, 0.3)
+    numeric = central_difference(loss, x, SMOOTH_STEP)
+    np.testing.assert_allclose(gradient, numeric, rtol=0, atol=SMOOTH_TOLERANCE)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("shape", [(4, 3), (2, 3, 2, 2), (1, 5, 1)])
+def test_batchnorm(shape: tuple[int, ...], training: bool) -> None:
+    """In training the moments depend on x, in inference they are numbers like any other."""
+    rng, epsilon = np.random.default_rng(14), 0.5
+    x, gamma, beta = rng.normal(size=shape), rng.normal(size=shape[-1]), rng.normal(size=shape[-1])
+    fixed = reference.batchnorm_moments(rng.normal(size=shape))
+    cotangent = rng.normal(size=shape)
+
+    def moments() -> tuple[np.ndarray, np.ndarray]:
+        return reference.batchnorm_moments(x) if training else fixed
+
+    def loss() -> float:
+        return float((cotangent * reference.batchnorm_forward(x, gamma, beta, *moments(), epsilon)).sum())
+
+    gradients = reference.batchnorm_backward(cotangent, x, gamma, *moments(), epsilon, training)
+    for gradient, variable in zip(gradients, (x, gamma, beta), strict=True):
+        numeric = central_difference(loss, variable, SMOOTH_STEP)
+        np.testing.assert_allclose(gradient, numeric, rtol=0, atol=SMOOTH_TOLERANCE)
+
+
+def test_softmax_for_any_gradient() -> None:
+    rng = np.random.default_rng(15)
+    logits, cotangent = rng.normal(size=(3, 4)), rng.normal(size=(3, 4))
+    gradient = reference.softmax_backward(cotangent, reference.softmax(logits))
+    numeric = central_difference(lambda: float((cotangent * reference.softmax(logits)).sum()), logits, SMOOTH_STEP)
+    np.testing.assert_allclose(gradient, numeric, rtol=0, atol=SMOOTH_TOLERANCE)
+
+
+@pytest.mark.parametrize("loss_function", [reference.softmax_cross_entropy_soft, reference.mean_squared_error])
+def test_losses_with_targets(loss_function: Callable[..., tuple[np.ndarray, ...]]) -> None:
+    """Targets of any sign and sum; the last output is the gradient."""
+    rng = np.random.default_rng(16)
+    predictions, targets, cotangent = rng.normal(size=(3, 4)), rng.normal(size=(3, 4)), rng.normal(size=3)
+
+    def loss() -> float:
+        return float((cotangent * loss_function(predictions, targets)[0]).sum())
+
+    gradient = cotangent[:, None] * loss_function(predictions, targets)[-1]
+    numeric = central_difference(loss, predictions, SMOOTH_STEP)
+    np.testing.assert_allclose(gradient, numeric, rtol=0, atol=SMOOTH_TOLERANCE)
+
+
 @pytest.mark.parametrize(("samples", "classes"), [(4, 5), (1, 2), (3, 1)])
 def test_softmax_cross_entropy(samples: int, classes: int) -> None:
     rng = np.random.default_rng(4)

@@ -104,3 +104,58 @@ def test_other_ways_people_write_it():
     score = model.evaluate(x, y, verbose=0)
     assert len(score) == 2
     assert model.predict(x).argmax(axis=-1).shape == (30,)
+
+
+# A deeper network as such scripts have it, in our own words, on random images.
+DEEPER = """
+import numpy as np
+from keras import Input, Sequential
+from keras.callbacks import EarlyStopping, LearningRateScheduler, ReduceLROnPlateau
+from keras.layers import Activation, BatchNormalization, Conv2D, Dense, Dropout, Flatten, MaxPooling2D
+from keras.losses import CategoricalCrossentropy
+from keras.optimizers import Adam
+from keras.optimizers.schedules import ExponentialDecay
+from keras.utils import to_categorical
+
+draws = np.random.default_rng(0)
+x = draws.random((60, 12, 12, 3)).astype("float32")
+labels = draws.integers(0, 4, 60)
+x[np.arange(60), labels * 3] += 1
+y = to_categorical(labels, 4)
+
+model = Sequential([Input(shape=(12, 12, 3))], backend="im2col", seed=0)
+model.add(Conv2D(8, (3, 3), padding="same", activation="relu", kernel_initializer="he_uniform"))
+model.add(BatchNormalization())
+model.add(Conv2D(8, (3, 3), strides=2))
+model.add(Activation("relu"))
+model.add(MaxPooling2D((2, 2), strides=2, padding="same"))
+model.add(Dropout(0.25))
+model.add(Flatten())
+model.add(Dense(32, activation="relu"))
+model.add(Dropout(0.5))
+model.add(Dense(4, activation="softmax"))
+model.compile(
+    optimizer=Adam(learning_rate=ExponentialDecay(0.01, 20, 0.9), clipnorm=5.0),
+    loss=CategoricalCrossentropy(label_smoothing=0.1),
+    metrics=["accuracy"],
+)
+history = model.fit(
+    x, y, batch_size=10, epochs=25, verbose=0, validation_split=0.2, callbacks=[EarlyStopping(patience=25)]
+)
+model.compile("adadelta", "categorical_crossentropy", ["accuracy"])
+again = model.fit(
+    x, y, batch_size=10, epochs=2, verbose=0, class_weight={0: 1.0, 1: 2.0},
+    callbacks=[LearningRateScheduler(lambda epoch: 0.01), ReduceLROnPlateau("loss")],
+)
+score = model.evaluate(x, y, verbose=0)
+"""
+
+
+def test_a_deeper_script_runs_and_learns():
+    names: dict[str, object] = {}
+    exec(DEEPER.replace("keras", "fastcnn"), names)
+    history = names["history"].history
+    assert len(history["val_loss"]) == 25
+    assert history["loss"][-1] < 0.7 * history["loss"][0]
+    assert names["score"][1] > 0.8
+    assert names["again"].history["learning_rate"] == [0.01, 0.01]

@@ -7,7 +7,29 @@ import pytest
 
 from fastcnn import initializers
 from fastcnn.errors import ArgumentError
-from fastcnn.layers import LAYERS, Conv2D, Dense, Flatten, Input, MaxPooling2D, Rescaling
+from fastcnn.layers import (
+    LAYERS,
+    Activation,
+    AveragePooling2D,
+    BatchNormalization,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalAveragePooling2D,
+    GlobalMaxPooling2D,
+    Input,
+    LeakyReLU,
+    MaxPooling2D,
+    RandomRotation,
+    RandomTranslation,
+    RandomZoom,
+    ReLU,
+    Rescaling,
+    Reshape,
+    Softmax,
+    ZeroPadding2D,
+)
 
 RNG = np.random.default_rng
 
@@ -24,6 +46,27 @@ RNG = np.random.default_rng
         (Dense(10), (1352,), (10,), 13_530),
         (Dense(10, use_bias=False), (1352,), (10,), 13_520),
         (Rescaling(1 / 255), (28, 28, 1), (28, 28, 1), 0),
+        (Conv2D(4, 3, strides=2), (28, 9, 3), (13, 4, 4), 112),
+        (Conv2D(4, (3, 2), 2, "same"), (7, 8, 3), (4, 4, 4), 76),
+        (Conv2D(4, 5, padding="same", activation="relu"), (2, 3, 1), (2, 3, 4), 104),
+        (MaxPooling2D(3, strides=2), (8, 7, 2), (3, 3, 2), 0),
+        (MaxPooling2D(3, 2, "same"), (8, 7, 2), (4, 4, 2), 0),
+        (AveragePooling2D(), (7, 6, 2), (3, 3, 2), 0),
+        (AveragePooling2D(2, padding="same"), (7, 6, 2), (4, 3, 2), 0),
+        (GlobalAveragePooling2D(), (7, 6, 2), (2,), 0),
+        (GlobalMaxPooling2D(keepdims=True), (7, 6, 2), (1, 1, 2), 0),
+        (ZeroPadding2D(), (7, 6, 2), (9, 8, 2), 0),
+        (ZeroPadding2D(((1, 0), (2, 3))), (7, 6, 2), (8, 11, 2), 0),
+        (BatchNormalization(), (7, 6, 5), (7, 6, 5), 20),
+        (BatchNormalization(center=False, scale=False), (5,), (5,), 10),
+        (Dropout(0.5), (7, 6, 2), (7, 6, 2), 0),
+        (RandomTranslation(0.5, 0.5), (7, 6, 2), (7, 6, 2), 0),
+        (Reshape((-1, 4)), (7, 6, 2), (21, 4), 0),
+        (Reshape((28, 28, 1)), (784,), (28, 28, 1), 0),
+        (Activation("relu"), (5,), (5,), 0),
+        (ReLU(), (5,), (5,), 0),
+        (LeakyReLU(), (5,), (5,), 0),
+        (Softmax(), (5,), (5,), 0),
     ],
     ids=lambda value: str(value)[:24],
 )
@@ -37,9 +80,9 @@ def test_shapes_and_counts(layer, shape, output, count):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: Conv2D(8, 3, padding="same"), ["padding='same'", "not available yet", "'valid'"]),
-        (lambda: Conv2D(8, 3, strides=2), ["strides=2", "not available yet"]),
-        (lambda: Conv2D(8, 3, activation="relu"), ["activation='relu'", "'linear'"]),
+        (lambda: Conv2D(8, 3, padding="full"), ["padding='full'", "'valid'", "'same'"]),
+        (lambda: Conv2D(8, 3, strides=0), ["strides=0"]),
+        (lambda: Conv2D(8, 3, activation="swish"), ["activation='swish'", "'linear'", "'gelu'"]),
         (lambda: Conv2D(8, 3, dilation_rate=2), ["dilation_rate=2", "not available yet", "kernel_size"]),
         (lambda: Conv2D(8, 3, colour="red"), ["colour='red'", "is not an argument", "kernel_size"]),
         (lambda: Conv2D(0, 3), ["filters=0", "at least 1"]),
@@ -48,10 +91,33 @@ def test_shapes_and_counts(layer, shape, output, count):
         (lambda: Conv2D(8, 3, kernel_initializer="glorot"), ["'glorot'", "'glorot_uniform'"]),
         (lambda: Conv2D(8, 3, input_shape=(28, 0, 1)), ["input_shape=0"]),
         (lambda: Conv2D(8, 3, name=3), ["name=3"]),
-        (lambda: MaxPooling2D(2, strides=1), ["strides=1", "not available yet"]),
-        (lambda: MaxPooling2D(2, padding="same"), ["padding='same'"]),
+        (lambda: MaxPooling2D(2, strides=(1, 0)), ["strides=0"]),
+        (lambda: AveragePooling2D(2, padding="full"), ["AveragePooling2D", "padding='full'"]),
+        (lambda: GlobalMaxPooling2D(keepdims=3), ["GlobalMaxPooling2D", "keepdims=3"]),
+        (lambda: Dropout(1.0), ["rate=1.0", "less than 1"]),
+        (lambda: RandomTranslation(2, 0), ["RandomTranslation: height_factor=2", "-1 to 1"]),
+        (lambda: RandomTranslation(0, (0, -1.5)), ["width_factor=(0, -1.5)", "-1 to 1"]),
+        (lambda: RandomRotation((1, 0, 0)), ["RandomRotation: factor=(1, 0, 0)", "two"]),
+        (lambda: RandomRotation("0.1"), ["factor='0.1'"]),
+        (lambda: RandomZoom(0.1, fill_mode="mirror"), ["fill_mode='mirror'", "'reflect'", "'constant'"]),
+        (lambda: RandomZoom(0.1, interpolation="cubic"), ["interpolation='cubic'", "'bilinear'"]),
+        (lambda: RandomZoom(0.1, fill_value=np.nan), ["fill_value=nan"]),
+        (lambda: RandomZoom(0.1, data_format="channels_first"), ["RandomZoom: data_format='channels_first'"]),
+        (lambda: Dropout(0.5, (1, 1)), ["noise_shape", "not available yet"]),
+        (lambda: BatchNormalization(axis=1), ["axis=1", "-1"]),
+        (lambda: BatchNormalization(momentum=2), ["momentum=2"]),
+        (lambda: BatchNormalization(epsilon=0), ["epsilon=0"]),
+        (lambda: Activation("maxout"), ["activation='maxout'", "'relu'"]),
+        (lambda: ReLU(6), ["max_value=6", "not available yet"]),
+        (lambda: ReLU(threshold=1), ["threshold=1", "not available yet"]),
+        (lambda: LeakyReLU(-1), ["negative_slope=-1"]),
+        (lambda: Softmax(axis=1), ["axis=1", "last"]),
+        (lambda: Reshape((-1, -1)), ["(-1, -1)", "only one"]),
+        (lambda: Reshape((0, 3)), ["target_shape=0"]),
+        (lambda: ZeroPadding2D((1, 2, 3)), ["padding=(1, 2, 3)"]),
+        (lambda: ZeroPadding2D(-1), ["padding=-1"]),
         (lambda: MaxPooling2D(2, ties="last"), ["ties='last'", "'first'", "'all'"]),
-        (lambda: Dense(10, activation="relu"), ["activation='relu'", "'softmax'"]),
+        (lambda: Dense(10, activation="swish"), ["activation='swish'", "'softmax'"]),
         (lambda: Dense(True), ["units=True"]),
         (lambda: Dense(10, use_bias="no"), ["use_bias='no'"]),
         (lambda: Rescaling(float("nan")), ["scale=nan", "finite"]),
@@ -78,6 +144,10 @@ def test_keras_defaults_are_accepted_where_they_ask_for_nothing():
         (MaxPooling2D(4), (5, 3, 1), ["MaxPooling2D", "4x4", "5x3"]),
         (Conv2D(8, 3), (28, 28), ["Conv2D", "(28, 28)", "channels"]),
         (Dense(10), (5, 5, 8), ["Dense", "(5, 5, 8)", "Flatten()"]),
+        (AveragePooling2D(4), (5, 3, 1), ["AveragePooling2D", "4x4", "5x3"]),
+        (GlobalAveragePooling2D(), (5,), ["GlobalAveragePooling2D", "channels"]),
+        (Reshape((4, 4)), (15,), ["Reshape", "15 numbers", "(4, 4)"]),
+        (Reshape((-1, 4)), (15,), ["Reshape", "15 numbers", "(-1, 4)"]),
     ],
 )
 def test_inputs_that_do_not_fit_name_the_layer_and_the_sizes(layer, shape, words):
@@ -95,6 +165,22 @@ def test_inputs_that_do_not_fit_name_the_layer_and_the_sizes(layer, shape, words
         Flatten(),
         Dense(7, "softmax", kernel_initializer="he_uniform", trainable=False),
         Rescaling(1 / 255, -0.5),
+        Conv2D(4, 3, (2, 1), "same", activation="gelu"),
+        MaxPooling2D(3, 2, "same"),
+        AveragePooling2D(3, (1, 2), "same"),
+        GlobalAveragePooling2D(keepdims=True),
+        GlobalMaxPooling2D(),
+        ZeroPadding2D(((1, 2), (0, 3))),
+        BatchNormalization(momentum=0.9, epsilon=0.01, center=False, gamma_initializer="zeros"),
+        Dropout(0.25, seed=3),
+        RandomTranslation((-0.1, 0.2), 0.3, "constant", "nearest", 3, 0.5),
+        RandomRotation(0.1, "wrap"),
+        RandomZoom((0.2, 0.1)),
+        Reshape((-1, 3)),
+        Activation("tanh"),
+        ReLU(negative_slope=0.1),
+        LeakyReLU(alpha=0.2),
+        Softmax(),
     ],
     ids=lambda layer: type(layer).__name__,
 )
@@ -106,6 +192,14 @@ def test_a_configuration_makes_the_same_layer_again(layer):
     twin.build(shape, RNG(5), "float32")
     for mine, other in zip(layer.get_weights(), twin.get_weights(), strict=True):
         np.testing.assert_array_equal(mine, other)
+
+
+def test_the_weights_of_batch_normalization_stand_in_keras_order():
+    layer = BatchNormalization()
+    layer.build((3,), RNG(0), "float32")
+    assert list(layer.parameters) == ["gamma", "beta", "moving_mean", "moving_variance"]
+    assert [p.trainable for p in layer.parameters.values()] == [True, True, False, False]
+    assert [w.tolist() for w in layer.get_weights()] == [[1] * 3, [0] * 3, [0] * 3, [1] * 3]
 
 
 def test_weights_are_copied_out_and_in():

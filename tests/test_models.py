@@ -13,9 +13,9 @@ from small_images import bars
 from fastcnn import backends, stages, utils
 from fastcnn.errors import ArgumentError
 from fastcnn.layers import Conv2D, Dense, Flatten, Input, MaxPooling2D
-from fastcnn.losses import SparseCategoricalCrossentropy
+from fastcnn.losses import CategoricalCrossentropy, SparseCategoricalCrossentropy
 from fastcnn.models import Sequential
-from fastcnn.optimizers import SGD
+from fastcnn.optimizers import SGD, Adadelta, Adam, RMSprop
 
 X, Y = bars(40)
 ONE_HOT = utils.to_categorical(Y, 4)
@@ -89,8 +89,8 @@ def test_layers_are_named_as_keras_names_them_and_can_be_popped():
         (lambda: Sequential().predict(X), ["no layers"]),
         (lambda: Sequential([Dense(3)]).get_weights(), ["input_shape="]),
         (lambda: Sequential([Dense(3)]).evaluate(X, Y), ["compile"]),
-        (lambda: Sequential([Dense(3)]).compile("adam", "mse"), ["optimizer='adam'", "'sgd'"]),
-        (lambda: Sequential([Dense(3)]).compile("sgd", "mse"), ["loss='mse'", "'categorical_crossentropy'"]),
+        (lambda: Sequential([Dense(3)]).compile("lion", "mse"), ["optimizer='lion'", "'sgd'", "'adam'"]),
+        (lambda: Sequential([Dense(3)]).compile("sgd", "hinge"), ["loss='hinge'", "'categorical_crossentropy'"]),
         (lambda: Sequential([Dense(3)]).compile("sgd", metrics=["auc"]), ["metrics='auc'", "'accuracy'"]),
         (
             lambda: Sequential([Dense(3)]).compile("sgd", loss_weights=[1]),
@@ -101,7 +101,14 @@ def test_layers_are_named_as_keras_names_them_and_can_be_popped():
         (lambda: SGD(float("inf")), ["learning_rate=inf"]),
         (lambda: SGD("fast"), ["learning_rate='fast'"]),
         (lambda: SGD(momentum=1.5), ["momentum=1.5"]),
-        (lambda: SGD(clipnorm=1.0), ["clipnorm=1.0", "not available yet", "momentum"]),
+        (lambda: SGD(use_ema=True), ["use_ema=True", "not available yet", "momentum"]),
+        (lambda: SGD(clipnorm=0), ["clipnorm=0", "above 0"]),
+        (lambda: SGD(clipnorm=1, clipvalue=1), ["clipnorm and clipvalue", "only one"]),
+        (lambda: SGD(weight_decay=-1), ["weight_decay=-1"]),
+        (lambda: Adam(beta_1=1.0), ["Adam: beta_1=1.0"]),
+        (lambda: RMSprop(epsilon=0), ["RMSprop: epsilon=0"]),
+        (lambda: Adadelta(rho=-1), ["Adadelta: rho=-1"]),
+        (lambda: CategoricalCrossentropy(label_smoothing=2), ["label_smoothing=2"]),
         (lambda: SparseCategoricalCrossentropy(label_smoothing=0.1), ["label_smoothing=0.1"]),
         (lambda: utils.to_categorical([0, 5], 3), ["label 5", "0 to 2"]),
         (lambda: utils.to_categorical([0.5]), ["0.5", "whole"]),
@@ -150,7 +157,11 @@ NAN_LABELS = np.where(np.arange(40) == 7, np.nan, Y)
         ({"validation_data": (X, Y[:5])}, ["validation_data: y holds 5 labels"]),
         ({"validation_data": (X[:, :5], Y)}, ["validation_data: x has shape"]),
         ({"callbacks": ["bar"]}, ["callbacks holds 'bar'"]),
-        ({"class_weight": {0: 2.0}}, ["class_weight", "not available yet", "validation_split"]),
+        ({"class_weight": {0: -2.0}}, ["class_weight[0]=-2.0", "at least 0"]),
+        ({"class_weight": [1.0, 2.0]}, ["class_weight=[1.0, 2.0]", "dict"]),
+        ({"sample_weight": np.ones(39)}, ["sample_weight", "(39,)", "(40,)"]),
+        ({"sample_weight": np.full(40, np.nan)}, ["sample_weight", "not finite"]),
+        ({"validation_data": (X, Y, Y[:5])}, ["validation_data: sample_weight", "(5,)"]),
         ({"colour": 1}, ["colour=1", "is not an argument"]),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
@@ -172,13 +183,11 @@ def test_bad_input_to_fit_is_named_and_trains_nothing(change, words):
     [
         (Y, ["y has shape (40,)", "to_categorical", "'sparse_categorical_crossentropy'"]),
         (ONE_HOT[:, :3], ["(40, 3)", "(40, 4)"]),
-        (ONE_HOT * 0.9, ["y[0] is not one-hot"]),
-        (np.where(np.arange(40)[:, None] == 6, 1.0, ONE_HOT), ["y[6] is not one-hot"]),
-        (np.where(np.arange(40)[:, None] == 6, np.nan, ONE_HOT), ["y[6] is not one-hot"]),
-        (np.where(np.arange(40)[:, None] == 6, 0.0, ONE_HOT), ["y[6] is not one-hot"]),
+        (-ONE_HOT, ["y[0] holds a negative"]),
+        (np.where(np.arange(40)[:, None] == 6, np.nan, ONE_HOT), ["y[6] holds", "not finite"]),
     ],
 )
-def test_bad_one_hot_labels_are_named(y, words):
+def test_bad_rows_of_labels_are_named(y, words):
     model = small()
     model.compile("sgd", "categorical_crossentropy")
     with pytest.raises(ArgumentError) as caught:
@@ -199,8 +208,13 @@ def test_the_loss_and_the_last_layer_have_to_agree():
     model.compile("sgd", SparseCategoricalCrossentropy(from_logits=True))
     with pytest.raises(ArgumentError, match=r"Dense\(classes\)"):
         model.fit(X, Y, verbose=0)
-    with pytest.raises(ArgumentError, match="last layer only"):
-        Sequential([Flatten(), Dense(4, "softmax"), Dense(3)], backend="im2col").predict(X)
+    model = Sequential([Flatten(), Dense(1)], backend="im2col")
+    model.compile("sgd", "mse", ["accuracy"])
+    with pytest.raises(ArgumentError, match="metrics: 'accuracy'"):
+        model.fit(X, Y, verbose=0)
+    model.compile("sgd", "mse")
+    with pytest.raises(ArgumentError, match=r"y has shape \(40, 4\).*\(40, 1\)"):
+        model.fit(X, ONE_HOT, verbose=0)
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others():

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-from generated import ARGUMENTS, case, in_float64, shapes
+from generated import ACTIVATIONS, ARGUMENTS, SHAPES_PER_OPERATION, case, in_float64, shapes
 from tolerance import results, truths, worst
 
 from fastcnn.backends import BACKENDS, OPERATIONS, get, im2col
@@ -30,6 +30,29 @@ def test_generated_shapes(backend: ModuleType, operation: str, record_property: 
     record_property("worst error as a fraction of its bound", ratio)
 
 
+def test_the_shapes_are_of_every_kind() -> None:
+    """Each of these is among the generated shapes of a convolution and of a pooling, twenty times at least."""
+    assert SHAPES_PER_OPERATION >= 300
+    for operation, height, kernel, strides, padding in (
+        ("conv2d_forward", slice(1, 3), slice(4, 6), slice(8, 10), slice(10, 14)),
+        ("avgpool2d_forward", slice(1, 3), slice(4, 6), slice(6, 8), slice(8, 12)),
+    ):
+        kinds = np.zeros(7, int)
+        for shape in shapes(operation):
+            image, window, steps = shape[height], shape[kernel], shape[strides]
+            (rows, columns), extents = image, np.add(image, np.reshape(shape[padding], (2, 2)).sum(axis=1))
+            kinds += [
+                rows == 1 or columns == 1,
+                rows != columns and rows * columns % 2,
+                window[0] != window[1],
+                steps[0] != steps[1],
+                max(shape[padding]) > 0 and len(set(shape[padding])) > 1,
+                any((extents - window) % steps),  # rows or columns that no window reaches
+                tuple(extents) == window,
+            ]
+        assert kinds.min() >= 20, f"{operation}: {kinds}"
+
+
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_im2col_stays_in_float64(operation: str) -> None:
     """The same shapes at 2^-53: im2col in float64 is the truth for the larger shapes below."""
@@ -42,22 +65,53 @@ def test_im2col_stays_in_float64(operation: str) -> None:
 
 # Lengths below, at and above a vector's 4, 8 and 16 numbers, for main loops with and without a remainder.
 LENGTHS = (1, 3, 7, 8, 9, 15, 16, 17, 33)
+VALID, SAME = (0, 0, 0, 0), (1, 1, 1, 1)
+WINDOWS = [
+    (2, 7, width, channels, *pool, *strides, *padding)
+    for width in (4, 8, 9, 33, 34, 35)
+    for channels in LENGTHS
+    for pool, strides, padding in (
+        ((2, 2), (2, 2), VALID),
+        ((3, 2), (3, 2), VALID),
+        ((1, 4), (1, 4), VALID),
+        ((3, 3), (2, 2), (0, 1, 0, 1)),
+        ((2, 2), (1, 1), (0, 1, 0, 1)),
+        ((3, 4), (2, 3), SAME),
+    )
+] + [(67, 9, 12, 3, 2, 2, 2, 2, *VALID), (67, 9, 12, 3, 3, 3, 2, 2, *SAME)]
 LARGER = {
     "conv2d": [
-        (2, 6, width, channels, *kernel, filters, filters % 2)
+        (2, 6, width, channels, *kernel, filters, filters % 2, *strides, *padding)
         for width in (5, 8, 10, 18, 35)
         for channels in (1, 3, 16)
         for filters in LENGTHS
-        for kernel in ((3, 3), (1, 3), (5, 5))
+        for kernel, strides, padding in (
+            ((3, 3), (1, 1), VALID),
+            ((1, 3), (1, 1), VALID),
+            ((5, 5), (1, 1), VALID),
+            ((3, 3), (1, 1), SAME),
+            ((5, 5), (1, 1), (2, 2, 2, 2)),
+            ((3, 3), (2, 2), (0, 1, 0, 1)),
+            ((1, 1), (2, 2), VALID),
+            ((4, 3), (2, 3), (1, 2, 1, 1)),
+        )
     ]
-    + [(samples, 5, 6, 2, 3, 3, 8, 1) for samples in (31, 32, 33, 65, 130)],
-    "maxpool2d": [
-        (2, 7, width, channels, *pool, channels % 2, 3)
-        for width in (4, 8, 9, 33, 34, 35)
-        for channels in LENGTHS
-        for pool in ((2, 2), (3, 2), (1, 4))
-    ]
-    + [(67, 9, 12, 3, 2, 2, 1, 3)],
+    + [(n, 5, 6, 2, 3, 3, 8, 1, *steps) for n in (31, 32, 33, 65, 130) for steps in ((1, 1, *VALID), (2, 1, *SAME))],
+    "maxpool2d": [(*windows, windows[3] % 2, 3) for windows in WINDOWS],
+    "avgpool2d": WINDOWS,
+    "activation": [
+        (which, spread, *axes)
+        for which in range(len(ACTIVATIONS))
+        for spread in (1, 30)
+        for axes in ((4097,), (33, 130), (2, 65, 31, 7))
+    ],
+    "batchnorm": [
+        (offset, training, *axes, channels)
+        for offset, training in ((0, 1), (50, 1), (1, 0))
+        for axes in ((65,), (9, 12, 7), (130, 5, 3))
+        for channels in (*LENGTHS, 64)
+    ],
+    "mean": [(1, 1), (65, 10), (3, 4097), (130, 7, 6, 5)],
     "dense": [
         (samples, inputs, units, units % 2)
         for samples in (1, 2, 5, 6, 8, 9, 33)
@@ -130,6 +184,17 @@ def test_nan_is_never_lost(name: str) -> None:
     grad_y, x = np.ones((5, 3), backend.DTYPE), np.ones((5, 4), backend.DTYPE)
     grad_x = backend.dense_backward(grad_y, x, weights)[0]
     np.testing.assert_array_equal(np.isnan(grad_x), [[False, False, True, False]] * 5)
+    x = np.ones((2, 4, 4, 2), backend.DTYPE)
+    x[1, 2, 2, 1] = np.nan
+    averages = backend.avgpool2d_forward(x, (2, 2))
+    assert np.isnan(averages[1, 1, 1, 1])
+    assert np.isnan(averages).sum() == 1
+    for activation in ACTIVATIONS:
+        np.testing.assert_array_equal(np.isnan(backend.activation_forward(x, activation)), np.isnan(x))
+        gradient = backend.activation_backward(x, np.ones_like(x), activation)
+        np.testing.assert_array_equal(np.isnan(gradient), np.isnan(x))
+    for moment in backend.batchnorm_moments(x):
+        np.testing.assert_array_equal(np.isnan(moment), [False, True])
     for column in range(3):
         logits = np.zeros((2, 3), backend.DTYPE)
         logits[1, column] = np.nan

@@ -14,9 +14,19 @@ from small_images import bars
 
 from fastcnn.errors import ArgumentError, ModelFileError
 from fastcnn.initializers import RandomNormal
-from fastcnn.layers import Conv2D, Dense, Flatten, MaxPooling2D, Rescaling
+from fastcnn.layers import (
+    BatchNormalization,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    MaxPooling2D,
+    RandomTranslation,
+    Rescaling,
+)
 from fastcnn.models import Sequential, load_model
-from fastcnn.optimizers import SGD
+from fastcnn.optimizers import SGD, Adadelta, Adam, RMSprop
+from fastcnn.optimizers.schedules import CosineDecay
 
 X, Y = bars(30)
 
@@ -78,11 +88,79 @@ def test_a_model_without_compile_comes_back_without(tmp_path):
 def test_the_file_is_plain_safetensors_and_json(saved):
     with safe_open(saved, "numpy") as file:
         description = json.loads(file.metadata()["fastcnn"])
-        assert set(file.keys()) == {"conv2d.kernel", "dense.kernel", "dense.bias"}
+        weights = {"conv2d.kernel", "dense.kernel", "dense.bias"}
+        assert set(file.keys()) == weights | {f"optimizer.{name}.0" for name in weights}  # SGD's momentum
     assert description["format"] == 1
     assert [layer["class"] for layer in description["model"]["layers"]][:2] == ["Rescaling", "Conv2D"]
     assert description["model"]["input_shape"] == [12, 10, 1]
     assert description["weights"] == ["conv2d.kernel", "dense.kernel", "dense.bias"]
+
+
+OPTIMIZERS = {
+    "momentum": lambda: SGD(0.05, momentum=0.9),
+    "adam": lambda: Adam(CosineDecay(0.01, 30), amsgrad=True),
+    "rmsprop": lambda: RMSprop(momentum=0.5, centered=True),
+    "adadelta": lambda: Adadelta(1.0, weight_decay=0.01),
+}
+
+
+def drawing(optimizer, backend):
+    """A network that draws masks and images of its own, too."""
+    layers = [
+        RandomTranslation(0.1, 0.1, seed=4, input_shape=(12, 10, 1)),
+        Conv2D(3, 3, activation="relu"),
+        BatchNormalization(),
+        Dropout(0.3),
+        Flatten(),
+        Dense(6, trainable=False),
+        Dense(4, activation="softmax"),
+    ]
+    model = Sequential(layers, backend=backend, seed=2)
+    model.compile(optimizer, "sparse_categorical_crossentropy", ["accuracy"])
+    return model
+
+
+@pytest.mark.parametrize("backend", ["im2col", "numba"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_training_goes_on_from_a_file_as_if_it_had_not_stopped(name, backend, tmp_path):
+    """The same orders, masks, steps and rates: two epochs are one, a file, and one more, bit for bit."""
+    whole = drawing(OPTIMIZERS[name](), backend)
+    history = whole.fit(X, Y, batch_size=7, epochs=2, verbose=0).history
+    first = drawing(OPTIMIZERS[name](), backend)
+    first.fit(X, Y, batch_size=7, verbose=0)
+    first.save(tmp_path / "m")
+    again = load_model(tmp_path / "m", backend=backend)
+    assert again.optimizer.iterations == 5
+    assert again.optimizer.learning_rate == first.optimizer.learning_rate
+    more = again.fit(X, Y, batch_size=7, epochs=2, initial_epoch=1, verbose=0).history
+    assert more["loss"] == history["loss"][1:]
+    for mine, other in zip(again.get_weights(), whole.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, other)
+
+
+def test_without_the_optimizer_it_starts_anew(tmp_path):
+    model = drawing(Adam(), "im2col")
+    model.fit(X, Y, verbose=0)
+    model.save(tmp_path / "all")
+    model.save(tmp_path / "less", include_optimizer=False)
+    model.save_weights(tmp_path / "weights")
+    again = load_model(tmp_path / "less", backend="im2col")
+    assert again.optimizer.iterations == 0
+    assert isinstance(again.optimizer, Adam)
+    np.testing.assert_array_equal(again.predict(X), model.predict(X))
+    sizes = [os.path.getsize(tmp_path / name) for name in ("all", "less", "weights")]
+    assert sizes[0] > sizes[1] == sizes[2]
+
+
+def test_the_state_of_an_optimizer_is_checked():
+    optimizer, (kernel, bias) = Adam(), drawing("adam", "im2col").layers[-1].parameters.values()
+    assert optimizer.get_state(kernel) == []
+    optimizer.set_state(bias, [np.ones(4), np.zeros(4)])
+    np.testing.assert_array_equal(optimizer.get_state(bias)[0], np.ones(4))
+    with pytest.raises(ArgumentError, match=r"adam: state of bias is \(3,\), \(4,\); expected 2 of \(4,\)"):
+        optimizer.set_state(bias, [np.ones(3), np.zeros(4)])
+    with pytest.raises(ArgumentError, match="expected 2 of"):
+        optimizer.set_state(bias, [np.zeros(4)])
 
 
 def test_weights_go_through_a_file_of_keras_name_and_say_what_it_is(tmp_path):
@@ -165,8 +243,17 @@ def _layer(description, position):
         lambda d, a: _layer(d, 1)["config"].update(kernel_initializer={"class": ["Zeros"]}),
         lambda d, a: _layer(d, 1)["config"].update(surprise=1),
         lambda d, a: _layer(d, 4)["config"].update(units=10**15),
-        lambda d, a: d["compile"].update(loss="mse"),
+        lambda d, a: d["compile"].update(loss="hinge"),
         lambda d, a: d["compile"]["optimizer"]["config"].update(learning_rate=-1),
+        lambda d, a: d.update(iterations=-1),
+        lambda d, a: d.update(generators={"samples": 7}),
+        lambda d, a: d["generators"].pop("masks"),
+        lambda d, a: d["generators"]["masks"].update(bit_generator="MT19937"),
+        lambda d, a: d["generators"]["masks"]["state"].update(state=-1),
+        lambda d, a: d["generators"]["masks"]["state"].update(state=None),
+        lambda d, a: d["generators"]["masks"].update(state=[]),
+        lambda d, a: a.update({"optimizer.dense.bias.0": np.zeros(5, np.float32)}),
+        lambda d, a: d["compile"]["optimizer"].update({"class": "Adam", "config": {}}),
         lambda d, a: a.pop("dense.bias"),
         lambda d, a: a.update({"dense.bias": np.zeros(5, np.float32)}),
     ],

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from small_images import bars
 
-from fastcnn import backends, recipes, training, utils
+from fastcnn import backends, training, utils
 from fastcnn.callbacks import Callback, ProgressBar
 from fastcnn.errors import ArgumentError, DivergedError
 from fastcnn.layers import Conv2D, Dense, Flatten, MaxPooling2D
@@ -154,9 +154,9 @@ def test_shuffling_visits_every_sample_once_in_a_new_order_each_epoch(monkeypatc
     plan = model._make_plan(model.optimizer)
     train = plan.train
 
-    def spy(images, labels, order, batch_size, optimizer):
+    def spy(images, labels, order, *rest):
         orders.extend(order.tolist())
-        return train(images, labels, order, batch_size, optimizer)
+        return train(images, labels, order, *rest)
 
     monkeypatch.setattr(plan, "train", spy)
     monkeypatch.setattr(model, "_make_plan", lambda optimizer=None: plan)
@@ -309,49 +309,6 @@ def test_a_terminal_sees_the_live_bar():
     assert "accuracy: " in screen.getvalue()
     with pytest.raises(ArgumentError, match="verbose='loud'"):
         ProgressBar("loud")
-
-
-@pytest.mark.parametrize("name", recipes.RECIPES)
-def test_recipes_train_on_any_backend_without_a_compiler(name, capsys):
-    data = ((IMAGES, Y), (IMAGES[:20], Y[:20]))
-    results = [recipes.train(name, data, seed=3, epochs=2, backend=b) for b in ("im2col", "reference")]
-    assert capsys.readouterr().out == ""
-    for result in results:
-        report = result.as_dict()
-        assert (report["recipe"], report["seed"], report["n_train"], report["n_test"]) == (name, 3, 60, 20)
-        assert [epoch["epoch"] for epoch in report["epochs"]] == [1, 2]
-        assert set(report["epochs"][0]) == {
-            "epoch",
-            "loss",
-            "accuracy",
-            "val_loss",
-            "val_accuracy",
-            "seconds",
-        }
-        assert set(report["seconds"]) == {"compile", "train", "test"}
-        assert result.images_per_second == pytest.approx(1e6 / result.microseconds_per_step)
-    first, second = (result.history.history["val_loss"] for result in results)
-    np.testing.assert_allclose(first, second, rtol=1e-4)
-    with pytest.raises(ArgumentError, match="'blog-keras'"):
-        recipes.train("lenet", data)
-
-
-def test_the_recipes_are_the_tutorials():
-    assert list(recipes.RECIPES) == ["blog", "blog-softmax", "blog-keras"]
-    model = recipes.build_model("blog", seed=0)
-    rescaling, convolution, pooling, _, dense = model.layers
-    assert (rescaling.scale, rescaling.offset, pooling.ties) == (1 / 255, -0.5, "all")
-    assert model.count_params() == 72 + 13_520 + 10
-    assert convolution.get_weights()[0].std() == pytest.approx(1 / 9, rel=0.3)
-    assert dense.get_weights()[0].std() == pytest.approx(1 / 1352, rel=0.02)
-    assert (dense.get_weights()[1] == 0).all()
-    assert not recipes.build_model("blog-softmax").layers[1].trainable
-    keras = recipes.build_model("blog-keras")
-    assert (keras.layers[1].use_bias, keras.layers[2].ties) == (True, "first")
-    for recipe in recipes.RECIPES.values():
-        assert (recipe.epochs, recipe.batch_size, recipe.learning_rate) == (3, 1, 0.005)
-    with pytest.raises(ArgumentError, match="3x3 kernel"):
-        recipes.build_model("blog", (2, 9, 1))
 
 
 def test_stages_run_on_every_backend_alike():

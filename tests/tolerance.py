@@ -11,11 +11,15 @@ roundings). With eps = 2 u this is c * n * eps * sum(|a| * |b|) with c = 1/2: th
 The sum of absolute values is the same operation once more, on the arguments' absolute values. The truth,
 itself computed in float64, has a bound of the same form, and the two are added.
 
+Exponentials and their relatives have no such theorem: libraries promise a few units in the last place. What
+is asked of the activations is written in units of eps in `_activation_bounds`.
+
 Arguments must be exact in the precision that is tested: tests draw them in float32.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -30,10 +34,20 @@ OUTPUTS = {
     "conv2d_backward": ("grad_x", "grad_filters", "grad_bias"),
     "maxpool2d_forward": ("y", "winners"),
     "maxpool2d_backward": ("grad_x",),
+    "avgpool2d_forward": ("y",),
+    "avgpool2d_backward": ("grad_x",),
     "dense_forward": ("y",),
     "dense_backward": ("grad_x", "grad_weights", "grad_bias"),
+    "activation_forward": ("y",),
+    "activation_backward": ("grad_x",),
+    "batchnorm_forward": ("y",),
+    "batchnorm_moments": ("mean", "variance"),
+    "batchnorm_backward": ("grad_x", "grad_gamma", "grad_beta"),
     "softmax": ("probabilities",),
+    "softmax_backward": ("grad_x",),
     "softmax_cross_entropy": ("losses", "probabilities", "grad_logits"),
+    "softmax_cross_entropy_soft": ("losses", "probabilities", "grad_logits"),
+    "mean_squared_error": ("losses", "grad_predictions"),
 }
 
 
@@ -79,8 +93,9 @@ def worst(actual: Sequence[np.ndarray], expected: Sequence[Truth], what: object)
     fractions = [0.0]
     for got, (name, value, bound) in zip(actual, expected, strict=True):
         assert got.shape == value.shape, f"{what}: {name} has shape {got.shape}, not {value.shape}"
-        error = np.abs(np.subtract(got, value, dtype=np.float64))
-        error[np.isnan(got) & np.isnan(value)] = 0
+        with np.errstate(invalid="ignore"):  # infinity less infinity
+            error = np.abs(np.subtract(got, value, dtype=np.float64))
+        error[(np.isnan(got) & np.isnan(value)) | (got == value)] = 0
         outside = ~(error <= bound)
         if outside.any():
             at = tuple(int(i) for i in np.argwhere(outside)[0])
@@ -99,17 +114,33 @@ def gamma(terms: int, u: float) -> float:
 
 def _bounds(operation: str, arguments: Sequence[Any], precision: np.finfo[Any], source: ModuleType) -> list[np.ndarray]:
     u = float(precision.eps) / 2
-    if operation.startswith("maxpool2d"):  # comparisons and copies: exact
+    if operation == "maxpool2d_forward":  # comparisons and copies: exact
         return [np.zeros(output.shape) for output in results(source, operation, arguments)]
+    if operation.startswith("activation"):
+        return [_activation_bounds(operation, *arguments, eps=2 * u, tiny=float(precision.tiny))]
+    if operation.startswith("batchnorm"):
+        return _batchnorm_bounds(operation, *(_float64(argument) for argument in arguments), u=u)
+    if operation == "softmax_backward":  # K + 1 products, each of which may be subnormal, and then anything below tiny
+        grad_y, y = (np.abs(_float64(argument)) for argument in arguments)
+        sums = grad_y + (grad_y * y).sum(axis=1, keepdims=True)
+        return [gamma(y.shape[1] + 2, u) * y * sums + (y.shape[1] * y + 1) * float(precision.tiny)]
+    if operation == "mean_squared_error":  # every term is positive: nothing cancels but in the difference, exact to u
+        losses, grads = results(source, operation, [_float64(argument) for argument in arguments])
+        return [gamma(grads.size // len(losses) + 4, u) * losses, gamma(4, u) * np.abs(grads)]
     if operation.startswith("softmax"):
         return _softmax_bounds(operation, *arguments, u=u, tiny=float(precision.tiny))
-    absolute = [None if argument is None else np.abs(_float64(argument)) for argument in arguments]
+    absolute = [_absolute(argument) for argument in arguments]
     magnitudes = results(source, operation, absolute)
     return [gamma(n, u) * magnitude for n, magnitude in zip(_terms(operation, *arguments), magnitudes, strict=True)]
 
 
+def _absolute(argument: Any) -> Any:
+    is_numbers = isinstance(argument, np.ndarray) and argument.dtype != np.bool_
+    return np.abs(_float64(argument)) if is_numbers else argument
+
+
 def _terms(operation: str, *arguments: Any) -> tuple[int, ...]:
-    """Return how many terms each output's sums have, at most."""
+    """Return how many roundings a product in each output's sums meets, at most."""
     if operation == "conv2d_forward":
         kernel_height, kernel_width, channels, _ = arguments[1].shape
         return (kernel_height * kernel_width * channels + 1,)  # 1: the bias
@@ -118,9 +149,57 @@ def _terms(operation: str, *arguments: Any) -> tuple[int, ...]:
         kernel_height, kernel_width, _, _ = arguments[2].shape
         pixels = samples * out_height * out_width
         return kernel_height * kernel_width * count, pixels, pixels
+    if operation == "avgpool2d_forward":
+        return (math.prod(arguments[1]) + 1,)  # 1: the count's reciprocal
+    if operation in ("maxpool2d_backward", "avgpool2d_backward"):
+        pool_size, strides = arguments[-3], arguments[-2] or arguments[-3]
+        windows = math.prod(math.ceil(size / step) for size, step in zip(pool_size, strides, strict=True))
+        return (windows - 1 if operation == "maxpool2d_backward" else windows + 1,)  # copies; shares, two roundings
     samples = arguments[0].shape[0]
     inputs, units = arguments[1].shape if operation == "dense_forward" else arguments[2].shape
     return (inputs + 1,) if operation == "dense_forward" else (units, samples, samples)
+
+
+def _activation_bounds(operation: str, *arguments: Any, eps: float, tiny: float) -> np.ndarray:
+    """Return what is asked of the activations.
+
+    relu: exact; leaky_relu: one product, and the slope itself rounded. sigmoid and tanh: 4 eps of their value.
+    gelu: 4 eps of |x|, since where Phi is near zero its digits hang on those of erf near -1. Derivatives lie
+    between -0.2 and 1.2 and are differences of such numbers: 4 eps times the gradient, whatever cancels.
+    Results in the subnormal range, below `tiny`, may be anything there, also zero.
+    """
+    *grad_y, x, name, slope = (_float64(argument) for argument in arguments)
+    exact = {"relu": 0.0, "leaky_relu": eps}
+    if grad_y:
+        return exact.get(name, 4 * eps) * np.abs(grad_y[0]) + (tiny if name not in exact else 0)
+    y = reference.activation_forward(x, name, slope)
+    if name in exact:
+        return exact[name] * np.abs(y)
+    return 4 * eps * np.abs(x if name == "gelu" else y) + tiny
+
+
+def _batchnorm_bounds(operation: str, *arguments: Any, u: float) -> list[np.ndarray]:
+    """Return the bounds for batch normalisation, whichever way its products are multiplied out.
+
+    The variance's distances are taken from a mean that is itself off by d: in exact arithmetic that adds d^2.
+    """
+    x = arguments[1 if operation == "batchnorm_backward" else 0]
+    count = x.size // x.shape[-1]
+    if operation == "batchnorm_moments":
+        _, variance = reference.batchnorm_moments(x)
+        mean_bound = gamma(count + 1, u) * np.abs(x).reshape(count, -1).mean(axis=0)
+        return [mean_bound, gamma(count + 4, u) * (variance + mean_bound**2) + mean_bound**2]
+    if operation == "batchnorm_forward":
+        _, scale, offset, mean, variance, epsilon = arguments
+        magnitude = (np.abs(x) + np.abs(mean)) * np.abs(scale) / np.sqrt(variance + epsilon) + np.abs(offset)
+        return [gamma(8, u) * magnitude]
+    grad_y, _, scale, mean, variance, epsilon, training = arguments
+    grads, inverse = np.abs(grad_y).reshape(count, -1), 1 / np.sqrt(variance + epsilon)
+    normalized = ((np.abs(x) + np.abs(mean)) * inverse).reshape(count, -1)
+    grad_gamma, grad_beta = (grads * normalized).sum(axis=0), grads.sum(axis=0)
+    magnitude = grads + (grad_beta + normalized * grad_gamma) / count if training else grads
+    grad_x = (gamma(count + 20, u) if training else gamma(8, u)) * np.abs(scale) * inverse * magnitude
+    return [grad_x.reshape(x.shape), gamma(count + 8, u) * grad_gamma, gamma(count, u) * grad_beta]
 
 
 def _softmax_bounds(
@@ -141,6 +220,11 @@ def _softmax_bounds(
     probabilities = u * p * (2 * s + total) + tiny
     if operation == "softmax":
         return [probabilities]
+    if operation == "softmax_cross_entropy_soft":
+        weights, log_p = np.abs(_float64(labels)), s + np.log(np.exp(-s).sum(axis=1, keepdims=True))
+        losses = u * (weights * (total + (z.shape[1] + 3) * log_p)).sum(axis=1)
+        sums = weights.sum(axis=1, keepdims=True)
+        return [losses, probabilities, probabilities * sums + gamma(z.shape[1] + 2, u) * (sums * p + weights)]
     losses, _, grad_logits = reference.softmax_cross_entropy(z, labels)
     # The logarithm makes the total's relative error absolute; it and two subtractions add u |loss| each.
     return [u * (total[:, 0] + 3 * losses), probabilities, probabilities + u * np.abs(grad_logits)]

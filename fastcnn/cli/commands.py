@@ -98,15 +98,19 @@ ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="A file tha
 
 @command
 def train(
-    recipe: Annotated[str, typer.Argument(help="blog, blog-softmax or blog-keras.")] = "blog",
+    recipe: Annotated[
+        str, typer.Argument(help="blog, blog-softmax, blog-keras, keras-convnet or small-convnet.")
+    ] = "blog",
     epochs: Annotated[int | None, typer.Option(help="Passes over the images.  [default: the recipe's]")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images a step.  [default: the recipe's]")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Of plain SGD.  [default: the recipe's]")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="The highest, where it follows a schedule.  [default: the recipe's]")
+    ] = None,
     limit: Annotated[
         int | None,
         typer.Option(metavar="N", help="Keep the first N training and the first N test images.  [default: all]"),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Chooses the first weights and the order of the images.")] = 0,
+    seed: Annotated[int, typer.Option(help="Chooses the first weights, the order of the images, and dropout.")] = 0,
     threads: Annotated[int | None, typer.Option(help="For backend numba.  [default: all cores]")] = None,
     backend: Annotated[str, typer.Option(help="numba, im2col or reference.")] = "numba",
     data: DataOption = None,
@@ -171,7 +175,7 @@ def train(
     record = run.as_dict()
     record["seconds"] = {"data": data_seconds, **run.seconds}
     if model is not None:
-        run.model.save(model)
+        run.model.save(model, include_optimizer=False)
     if history is not None:
         files.write("--history", history, (json.dumps(record, indent=2) + "\n").encode())
     if plot is not None:

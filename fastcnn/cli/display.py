@@ -34,7 +34,8 @@ def show_run(console: Console, run: RunResult, seconds: dict[str, float]) -> Non
     steps = [other.microseconds_per_step for other in published]
     accuracies = [other.accuracy for other in published]
     table.add_row("test accuracy", _percent(run.epochs()[-1]["val_accuracy"]), *map(_percent, accuracies))
-    setting = f"{run.n_train:,} images, {len(run.epochs())} epochs, batch size {run.batch_size}"
+    count = len(run.epochs())
+    setting = f"{run.n_train:,} images, {count} epoch{'s'[: count - 1]}, batch size {run.batch_size}"
     settings = [setting, *(other.setting for other in published)]
     table.add_row("trained on", *(text.replace(", ", "\n") for text in settings))
     table.add_row("a step", _duration(run.microseconds_per_step * 1e-6), *(_duration(s and s * 1e-6) for s in steps))
@@ -43,8 +44,8 @@ def show_run(console: Console, run: RunResult, seconds: dict[str, float]) -> Non
         table.add_row(name, f"{seconds[name]:.2f} s", *blank)
     console.print()
     console.print(table)
-    if any(steps):
-        show_line(console, "Beside ours: accuracies as published; a step of the loops as we measured it on 2 cores.")
+    note = "; a step of the loops as we measured it on 2 cores" if any(steps) else ""
+    show_line(console, f"Beside ours: accuracies as published{note}.")
 
 
 def show_evaluation(console: Console, evaluation: Evaluation) -> None:
@@ -134,7 +135,10 @@ def show_line(console: Console, text: str, style: str = "") -> None:
 
 
 def _percent(share: float | None) -> str:
-    return "" if share is None else f"{share:.1%}"
+    """To a tenth of a percent; to a hundredth where fewer than 2% are wrong, of which a tenth is much."""
+    if share is None:
+        return ""
+    return f"{share:.2%}" if share >= 0.98 else f"{share:.1%}"
 
 
 def _count(count: int, right: bool) -> Text:

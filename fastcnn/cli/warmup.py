@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from fastcnn import backends, blog, recipes
 from fastcnn.backends.numba import jit
 
-#: Image size, classes and batch sizes of the recipes, in case a kernel knows them when it is compiled.
-IMAGE, CLASSES, BATCH_SIZES = (28, 28), 10, (1, 32)
+#: Image size and classes of the recipes, in case a kernel knows them when it is compiled.
+IMAGE, CLASSES = (28, 28), 10
+#: Batch sizes of the recipes that take one image a step; the others run at their own.
+BATCH_SIZES = (1, 32)
 SAMPLES = 256
 
 
@@ -30,16 +32,16 @@ def warm_up(on_kernel: Callable[[str], None] | None = None) -> jit.Compilation:
         pixels = rng.integers(0, 256, (SAMPLES, *IMAGE), dtype=np.uint8)
         labels = rng.integers(0, CLASSES, SAMPLES)
         labels[0] = CLASSES - 1
-        for recipe in recipes.RECIPES:
+        for recipe in recipes.RECIPES.values():
             for images in (pixels, pixels.astype(np.float32)):
-                for batch_size in BATCH_SIZES:
+                for batch_size in BATCH_SIZES if recipe.batch_size == 1 else (recipe.batch_size,):
                     _run_recipe(recipe, images, labels, batch_size)
         _run_operations(rng)
         _run_tutorial(pixels[0])
     return compiled
 
 
-def _run_recipe(recipe: str, images: NDArray[Any], labels: NDArray[Any], batch_size: int) -> None:
+def _run_recipe(recipe: recipes.Recipe, images: NDArray[Any], labels: NDArray[Any], batch_size: int) -> None:
     data = (images, labels)
     model = recipes.train(recipe, (data, data), epochs=1, batch_size=batch_size, learning_rate=1e-4, seed=0).model
     model.predict(images, verbose=0)

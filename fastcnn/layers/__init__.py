@@ -2,12 +2,61 @@
 
 from __future__ import annotations
 
+from fastcnn.layers.activations import Activation, LeakyReLU, ReLU, Softmax
+from fastcnn.layers.augmentation import RandomRotation, RandomTranslation, RandomZoom
 from fastcnn.layers.base import Layer
-from fastcnn.layers.convolution import Conv2D
-from fastcnn.layers.core import Dense, Flatten, Input, Rescaling
-from fastcnn.layers.pooling import MaxPooling2D
+from fastcnn.layers.convolution import Conv2D, ZeroPadding2D
+from fastcnn.layers.core import Dense, Flatten, Input, Rescaling, Reshape
+from fastcnn.layers.pooling import AveragePooling2D, GlobalAveragePooling2D, GlobalMaxPooling2D, MaxPooling2D
+from fastcnn.layers.regularization import BatchNormalization, Dropout
 
-__all__ = ["LAYERS", "Conv2D", "Dense", "Flatten", "Input", "Layer", "MaxPooling2D", "Rescaling"]
+__all__ = [
+    "LAYERS",
+    "Activation",
+    "AveragePooling2D",
+    "BatchNormalization",
+    "Conv2D",
+    "Dense",
+    "Dropout",
+    "Flatten",
+    "GlobalAveragePooling2D",
+    "GlobalMaxPooling2D",
+    "Input",
+    "Layer",
+    "LeakyReLU",
+    "MaxPooling2D",
+    "RandomRotation",
+    "RandomTranslation",
+    "RandomZoom",
+    "ReLU",
+    "Rescaling",
+    "Reshape",
+    "Softmax",
+    "ZeroPadding2D",
+]
 
 #: Every layer that runs, by name, as model files name them.
-LAYERS: dict[str, type[Layer]] = {cls.__name__: cls for cls in (Rescaling, Conv2D, MaxPooling2D, Flatten, Dense)}
+LAYERS: dict[str, type[Layer]] = {
+    cls.__name__: cls
+    for cls in (
+        Rescaling,
+        RandomTranslation,
+        RandomRotation,
+        RandomZoom,
+        Conv2D,
+        ZeroPadding2D,
+        MaxPooling2D,
+        AveragePooling2D,
+        GlobalAveragePooling2D,
+        GlobalMaxPooling2D,
+        BatchNormalization,
+        Dropout,
+        Activation,
+        ReLU,
+        LeakyReLU,
+        Softmax,
+        Flatten,
+        Reshape,
+        Dense,
+    )
+}

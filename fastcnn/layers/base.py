@@ -38,14 +38,17 @@ class WeightSpec:
 
     shape: Shape
     initializer: Initializer
+    #: False for what training keeps up to date in another way than by gradients.
+    trainable: bool = True
 
 
 class Parameter:
     """One array of weights. `version` grows with every change, so that copies of it elsewhere can tell."""
 
-    def __init__(self, name: str, value: Array) -> None:
+    def __init__(self, name: str, value: Array, trainable: bool = True) -> None:
         self.name = name
         self.value = value
+        self.trainable = trainable
         self.version = 0
 
     def assign(self, value: ArrayLike) -> None:
@@ -131,7 +134,11 @@ class Layer:
     def restore(self, input_shape: Shape, weights: dict[str, Array], dtype: DTypeLike) -> None:
         """Build with these weights, by name, instead of drawn ones."""
         self.input_shape = input_shape
-        self.parameters = {name: Parameter(name, np.array(value, dtype, order="C")) for name, value in weights.items()}
+        specs = self.weight_specs(input_shape)
+        self.parameters = {
+            name: Parameter(name, np.array(value, dtype, order="C"), specs[name].trainable)
+            for name, value in weights.items()
+        }
 
     @property
     def output_shape(self) -> Shape:

@@ -1,4 +1,4 @@
-"""Input, Rescaling, Flatten and Dense."""
+"""Input, Rescaling, Flatten, Reshape and Dense."""
 
 from __future__ import annotations
 
@@ -69,6 +69,45 @@ class Flatten(Layer):
         return (flat_size(input_shape),)
 
 
+class Reshape(Layer):
+    """The same numbers in the same order under another shape.
+
+    Args:
+        target_shape: the shape of one output sample; one of its sizes may be -1: whatever is left.
+        input_shape: the shape of one sample, on a model's first layer.
+
+    Raises:
+        ArgumentError: `target_shape` is no shape.
+    """
+
+    def __init__(
+        self,
+        target_shape: Sequence[int],
+        *,
+        input_shape: Sequence[int] | None = None,
+        name: str | None = None,
+        trainable: bool = True,
+        **unknown: Any,
+    ) -> None:
+        arguments.refuse("Reshape", unknown, Reshape.__init__, NEUTRAL)
+        super().__init__(name=name, trainable=trainable, input_shape=input_shape)
+        sizes = target_shape if isinstance(target_shape, (tuple, list)) else (target_shape,)
+        if list(sizes).count(-1) > 1:
+            raise ArgumentError(f"Reshape: target_shape={target_shape!r}: only one size can be -1")
+        known = arguments.shape("Reshape: target_shape", tuple(1 if size == -1 else size for size in sizes))
+        self.target_shape = tuple(-1 if size == -1 else n for size, n in zip(sizes, known, strict=True))
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        total, known = flat_size(input_shape), flat_size(tuple(abs(n) for n in self.target_shape))
+        if total % known or (total != known and -1 not in self.target_shape):
+            holds = f"{total} numbers, shape {input_shape}"
+            raise ArgumentError(f"{self.label}: got input of {holds}; they don't fill target_shape {self.target_shape}")
+        return tuple(total // known if size == -1 else size for size in self.target_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"target_shape": list(self.target_shape), **super().get_config()}
+
+
 class Dense(Layer):
     """A fully connected layer on flat rows: ``x @ kernel + bias``.
 
@@ -76,7 +115,7 @@ class Dense(Layer):
 
     Args:
         units: how many outputs.
-        activation: None or ``"linear"``, or ``"softmax"`` on a model's last layer.
+        activation: a name from `fastcnn.layers.activations`, or None.
         use_bias: whether a bias is added.
         kernel_initializer, bias_initializer: names or objects from `fastcnn.initializers`.
         input_shape: (inputs,), on a model's first layer; `input_dim` is the same as a number.

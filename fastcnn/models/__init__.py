@@ -1,5 +1,6 @@
 """Models: a stack of layers that can be trained, measured, asked and saved."""
 
-from fastcnn.models.sequential import Sequential, load_model
+from fastcnn.models.loading import load_model
+from fastcnn.models.sequential import Gradients, Sequential
 
-__all__ = ["Sequential", "load_model"]
+__all__ = ["Gradients", "Sequential", "load_model"]

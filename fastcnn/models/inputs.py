@@ -1,18 +1,39 @@
-"""Checks of the images and labels that `fit`, `evaluate` and `predict` are given."""
+"""Checks of the images, labels and weights that `fit`, `evaluate` and `predict` are given."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from fastcnn import arguments, stages
 from fastcnn.errors import ArgumentError
-from fastcnn.layers import Conv2D, Layer, MaxPooling2D
+from fastcnn.layers import (
+    AveragePooling2D,
+    Conv2D,
+    GlobalAveragePooling2D,
+    GlobalMaxPooling2D,
+    Layer,
+    MaxPooling2D,
+    ZeroPadding2D,
+)
+from fastcnn.layers.augmentation import RandomTransformation
 from fastcnn.layers.base import Array, Shape
-from fastcnn.losses import Loss
+from fastcnn.losses import Loss, MeanSquaredError
 from fastcnn.training import Samples
+
+#: Layers that need a channel axis.
+_IMAGE_LAYERS = (
+    AveragePooling2D,
+    Conv2D,
+    GlobalAveragePooling2D,
+    GlobalMaxPooling2D,
+    MaxPooling2D,
+    RandomTransformation,
+    ZeroPadding2D,
+)
 
 
 def numbers(x: ArrayLike, prefix: str = "") -> Array:
@@ -34,7 +55,7 @@ def numbers(x: ArrayLike, prefix: str = "") -> Array:
 
 def infer_shape(images: Array, layers: Sequence[Layer]) -> Shape:
     """The shape to build a model for: that of `images`, with one channel where layers need channels."""
-    needs_channels = any(isinstance(layer, (Conv2D, MaxPooling2D)) for layer in layers)
+    needs_channels = any(isinstance(layer, _IMAGE_LAYERS) for layer in layers)
     return (*images.shape, 1) if images.ndim == 3 and needs_channels else images.shape
 
 
@@ -53,9 +74,14 @@ def fit_shape(images: Array, shape: Shape, prefix: str = "") -> Array:
     raise ArgumentError(f"{prefix}x has shape {images.shape}; expected ({expected}){hint}")
 
 
-def check_loss(loss: Loss, layers: Sequence[Layer]) -> None:
-    """Raise an ArgumentError unless the model's output is what the loss takes."""
+def check_loss(loss: Loss, layers: Sequence[Layer], accuracies: Sequence[str]) -> None:
+    """Raise an ArgumentError unless the model's output is what the loss and the metrics take."""
     output = layers[-1].output_shape
+    if isinstance(loss, MeanSquaredError):
+        if accuracies and (len(output) != 1 or output[0] < 2):
+            needs = "needs one row of classes an image"
+            raise ArgumentError(f"metrics: {accuracies[0]!r} {needs}; the model's output is {output}: leave it out")
+        return
     if len(output) != 1:
         needs = "needs one row of classes an image"
         raise ArgumentError(f"loss {loss.name!r} {needs}; the model's output is {output}: end in Dense(classes)")
@@ -75,5 +101,42 @@ def split(samples: Samples, share: float) -> tuple[Samples, Samples]:
     first = int(len(samples) * (1.0 - share))
     if not 0 < first < len(samples):
         raise ArgumentError(f"validation_split={share:g} of {len(samples)} samples leaves none on one side")
-    kept = Samples(samples.images[:first], samples.labels[:first])
-    return kept, Samples(samples.images[first:], samples.labels[first:])
+    weights = samples.weights
+    kept = Samples(samples.images[:first], samples.labels[:first], None if weights is None else weights[:first])
+    last = Samples(samples.images[first:], samples.labels[first:], None if weights is None else weights[first:])
+    return kept, last
+
+
+def sample_weights(
+    labels: NDArray[Any], sample_weight: ArrayLike | None, class_weight: Mapping[int, float] | None
+) -> NDArray[np.float64] | None:
+    """How much each sample's loss counts, (N,): the product of both kinds of weight, or None without any.
+
+    Args:
+        labels: what the loss made of the labels.
+        sample_weight: (N,), at least 0.
+        class_weight: weights by class number; classes that are not in it weigh 1.
+
+    Raises:
+        ArgumentError: they are no such numbers, or there are no classes to weigh.
+    """
+    if sample_weight is None and class_weight is None:
+        return None
+    weights = np.ones(len(labels))
+    if sample_weight is not None:
+        given = np.asarray(sample_weight)
+        if given.shape != (len(labels),) or given.dtype.kind not in "fiub":
+            raise ArgumentError(f"sample_weight is {given.dtype} {given.shape}; expected numbers ({len(labels)},)")
+        if not (np.isfinite(given) & (given >= 0)).all():
+            raise ArgumentError("sample_weight holds a negative or not finite number; expected at least 0")
+        weights *= given
+    if class_weight is not None:
+        if not isinstance(class_weight, Mapping):
+            raise ArgumentError(f"class_weight={class_weight!r}: expected a dict of class numbers and their weights")
+        if labels.ndim > 2:
+            raise ArgumentError(f"class_weight: labels of shape {labels.shape} have no classes; use sample_weight")
+        classes = labels if labels.ndim == 1 else labels.argmax(axis=1)
+        for label, weight in class_weight.items():
+            factor = arguments.real(f"class_weight[{label!r}]", weight, least=0.0)
+            weights[classes == arguments.integer("class_weight: class", label, least=0)] *= factor
+    return weights

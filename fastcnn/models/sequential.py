@@ -5,19 +5,21 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeVar, cast
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from rich.console import Console
 
 from fastcnn import arguments, losses, optimizers, stages, training
 from fastcnn.callbacks import Callback, CallbackList, ProgressBar, report, verbose_level
 from fastcnn.errors import ArgumentError, FastcnnError, ModelFileError
-from fastcnn.layers import LAYERS, Layer
+from fastcnn.layers import Layer
 from fastcnn.layers.base import Array
 from fastcnn.losses import Loss
-from fastcnn.models import inputs, saving
+from fastcnn.models import inputs, saving, state
 from fastcnn.models.stack import Stack
 from fastcnn.optimizers import Optimizer
 from fastcnn.training import History, Samples, Settings
@@ -33,13 +35,29 @@ _NEUTRAL_COMPILE: dict[str, tuple[Any, ...] | None] = {
     "jit_compile": None,
 }
 _NEUTRAL_FIT: dict[str, tuple[Any, ...] | None] = {
-    "class_weight": (None,),
-    "sample_weight": (None,),
     "steps_per_epoch": (None,),
     "validation_steps": (None,),
     "validation_batch_size": None,
     "validation_freq": (1,),
 }
+
+
+P = TypeVar("P", bound=stages.Plan)
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """What `Sequential.gradients` returns.
+
+    Attributes:
+        loss: the mean over the batch.
+        weights: the loss' gradient for every weight, in the order of `get_weights`.
+        input: its gradient for `x`, of the shape (N, *input shape).
+    """
+
+    loss: float
+    weights: list[Array]
+    input: Array
 
 
 class Sequential(Stack):
@@ -67,7 +85,7 @@ class Sequential(Stack):
         seed: int | None = None,
         name: str | None = None,
     ) -> None:
-        self._plan: stages.Plan | None = None
+        self._plans: dict[str, stages.Plan] = {}
         self._fused = True
         self._accuracies: tuple[str, ...] = ()
         self.stop_training = False
@@ -76,7 +94,7 @@ class Sequential(Stack):
         super().__init__(layers, backend, dtype, seed, name)
 
     def changed(self) -> None:
-        self._plan = None
+        self._plans = {}
 
     def compile(
         self,
@@ -93,7 +111,8 @@ class Sequential(Stack):
             optimizer: a name or an object from `fastcnn.optimizers`.
             loss: a name or an object from `fastcnn.losses`.
             metrics: ``["accuracy"]`` or None.
-            fused: False makes the tutorial's network run layer by layer instead of as one function.
+            fused: False makes each layer run by itself: no operation does the work of two, and the tutorial's
+                network is not trained by one function.
 
         Raises:
             ArgumentError: one of them is unknown.
@@ -104,7 +123,7 @@ class Sequential(Stack):
         self._accuracies = tuple(arguments.choice("metrics", name, ACCURACIES) for name in names)
         self.optimizer, self.loss = chosen
         self._fused = arguments.flag("fused", fused)
-        self._plan = None
+        self._plans = {}
 
     def fit(
         self,
@@ -115,8 +134,10 @@ class Sequential(Stack):
         verbose: int | Literal["auto"] = "auto",
         callbacks: Sequence[Callback] | None = None,
         validation_split: float = 0.0,
-        validation_data: tuple[ArrayLike, ArrayLike] | None = None,
+        validation_data: Sequence[ArrayLike] | None = None,
         shuffle: bool = True,
+        class_weight: Mapping[int, float] | None = None,
+        sample_weight: ArrayLike | None = None,
         initial_epoch: int = 0,
         **unknown: Any,
     ) -> History:
@@ -125,14 +146,16 @@ class Sequential(Stack):
         Args:
             x: images (N, height, width, channels), or (N, height, width) where there is one
                 channel; any number type.
-            y: what the loss takes: one-hot rows (N, classes) or whole numbers (N,).
+            y: what the loss takes: rows of classes (N, classes), whole numbers (N,), or the outputs wanted.
             batch_size: samples a step; 32 by default.
             epochs: the number of the last epoch.
             verbose: 0 silent, 1 a progress bar, 2 a line an epoch, ``"auto"`` 1 in a terminal and else 2.
             callbacks: instances of `fastcnn.callbacks.Callback`.
             validation_split: the share of samples, the last ones, that are kept for validation.
-            validation_data: `x` and `y` to evaluate after each epoch.
+            validation_data: `x` and `y`, perhaps a `sample_weight`, to evaluate after each epoch.
             shuffle: whether each epoch visits the samples in a new order.
+            class_weight: how much a sample's loss counts by its class: ``{0: 1.0, 1: 5.0}``; else 1.
+            sample_weight: how much each sample's loss counts (N,); the mean is still over the number of samples.
             initial_epoch: how many epochs went before.
 
         Returns:
@@ -152,18 +175,19 @@ class Sequential(Stack):
         console = Console()
         if level := verbose_level(verbose, console):
             watchers.append(ProgressBar(level, console))
-        samples = self._samples(x, y)
+        samples = self._samples(x, y, sample_weight, class_weight)
         validation: Samples | None = None
         if validation_data is not None:
-            if not isinstance(validation_data, (tuple, list)) or len(validation_data) != 2:
-                raise ArgumentError("validation_data: expected a pair (x, y)")
+            if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
+                raise ArgumentError("validation_data: expected a pair (x, y), or (x, y, sample_weight)")
             validation = self._samples(*validation_data, prefix="validation_data: ")
         elif validation_split:
             samples, validation = inputs.split(samples, validation_split)
-        plan = self._make_plan(optimizer)
-        samples = Samples(plan.prepare(samples.images), samples.labels)
+        fusable = _fusable(samples) and (validation is None or _fusable(validation))
+        plan = self._make_plan(optimizer) if fusable else self._layerwise_plan()
+        samples = replace(samples, images=plan.prepare(samples.images))
         if validation is not None:
-            validation = Samples(plan.prepare(validation.images), validation.labels)
+            validation = replace(validation, images=plan.prepare(validation.images))
         steps = math.ceil(len(samples) / size)
         params = {"epochs": epochs, "steps": steps, "samples": len(samples), "batch_size": size}
         self.stop_training = False
@@ -177,12 +201,14 @@ class Sequential(Stack):
         y: ArrayLike,
         batch_size: int | None = None,
         verbose: int | Literal["auto"] = "auto",
+        sample_weight: ArrayLike | None = None,
+        *,
         return_dict: bool = False,
     ) -> Any:
         """The mean loss, and the accuracy if `compile` was asked for it.
 
         Args:
-            x, y: as for `fit`.
+            x, y, sample_weight: as for `fit`.
             batch_size: samples that run together; by default what is quick.
             verbose: 0 is silent, else one line is printed.
             return_dict: whether to return the figures by name.
@@ -197,18 +223,62 @@ class Sequential(Stack):
         size = None if batch_size is None else arguments.integer("batch_size", batch_size)
         console = Console()
         level = verbose_level(verbose, console)
-        samples = self._samples(x, y)
+        samples = self._samples(x, y, sample_weight)
         begun = time.perf_counter()
-        plan = self._inference_plan()
-        samples = Samples(plan.prepare(samples.images), samples.labels)
+        plan = self._inference_plan() if _fusable(samples) else self._kept_plan("layerwise", self._layerwise_plan)
+        samples = replace(samples, images=plan.prepare(samples.images))
         figures = training.evaluate(plan, samples, size, self._accuracies)
         if level:
             steps, seconds = math.ceil(len(samples) / (size or 32)), time.perf_counter() - begun
             line = report(steps, seconds, figures, bar=level == 1)
             console.print(line, highlight=False, soft_wrap=True)
-        if return_dict:
-            return figures
-        return list(figures.values()) if len(figures) > 1 else figures["loss"]
+        return _as_asked(figures, return_dict)
+
+    def train_on_batch(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        class_weight: Mapping[int, float] | None = None,
+        *,
+        return_dict: bool = False,
+    ) -> Any:
+        """Take one step with all of `x` as the batch.
+
+        Args:
+            x, y, sample_weight, class_weight: as for `fit`.
+            return_dict: whether to return the figures by name.
+
+        Returns:
+            As `evaluate`: this batch's figures before the step.
+
+        Raises:
+            ArgumentError: an argument is not what it should be; nothing was trained.
+            DivergedError: a loss is not finite; nothing was changed.
+        """
+        optimizer = self._compiled()
+        samples = self._samples(x, y, sample_weight, class_weight)
+        plan = self._kept_plan("layerwise", self._layerwise_plan)
+        return _as_asked(training.one_step(plan, optimizer, samples, self._accuracies), return_dict)
+
+    def gradients(
+        self, x: ArrayLike, y: ArrayLike, training: bool = False, sample_weight: ArrayLike | None = None
+    ) -> Gradients:
+        """The loss of a batch and what it depends on how much; nothing is changed.
+
+        Args:
+            x, y, sample_weight: as for `fit`; all of `x` is one batch.
+            training: whether dropout and batch normalization do what they do in training. Dropout's mask is that of
+                the next batch: the same at every call, until the model is trained.
+
+        Raises:
+            ArgumentError: an argument is not what it should be.
+        """
+        self._compiled()
+        samples = self._samples(x, y, sample_weight)
+        plan = self._kept_plan("layerwise", self._layerwise_plan)
+        mode = arguments.flag("training", training)
+        return Gradients(*plan.gradients(samples.images, samples.labels, mode, samples.weights))
 
     def predict(
         self, x: ArrayLike, batch_size: int | None = None, verbose: int | Literal["auto"] = "auto"
@@ -234,13 +304,22 @@ class Sequential(Stack):
         return self.optimizer
 
     def _make_plan(self, optimizer: Optimizer | None = None) -> stages.Plan:
-        fused = stages.fused_plan(self._layers, self.backend, optimizer) if self._fused else None
-        return fused or stages.plan(self._layers, self.backend, self.dtype)
+        """The fused plan where network, optimizer (None: inference) and loss allow it, else stages."""
+        fusable = self._fused and not isinstance(self.loss, losses.MeanSquaredError)
+        fused = stages.fused_plan(self._layers, self.backend, optimizer) if fusable else None
+        return fused or self._layerwise_plan()
+
+    def _layerwise_plan(self) -> stages.StagePlan:
+        return stages.plan(self._layers, self.backend, self.dtype, self.loss, self._masks, self._fused)
 
     def _inference_plan(self) -> stages.Plan:
-        if self._plan is None:
-            self._plan = self._make_plan()
-        return self._plan
+        return self._kept_plan("inference", self._make_plan)
+
+    def _kept_plan(self, purpose: str, make: Callable[[], P]) -> P:
+        """The plan made for that purpose before, or a new one if layers, loss or optimizer changed since."""
+        if purpose not in self._plans:
+            self._plans[purpose] = make()
+        return cast("P", self._plans[purpose])
 
     def _images(self, x: ArrayLike, prefix: str = "") -> Array:
         if not self._layers:
@@ -250,37 +329,48 @@ class Sequential(Stack):
             self.build(inputs.infer_shape(images, self._layers))
         return inputs.fit_shape(images, self._shape(), prefix)
 
-    def _samples(self, x: ArrayLike, y: ArrayLike, prefix: str = "") -> Samples:
+    def _samples(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        class_weight: Mapping[int, float] | None = None,
+        *,
+        prefix: str = "",
+    ) -> Samples:
         assert self.loss is not None
         images = self._images(x, prefix)
-        inputs.check_loss(self.loss, self._layers)
+        inputs.check_loss(self.loss, self._layers, self._accuracies)
         try:
-            labels = self.loss.labels(y, len(images), self._layers[-1].output_shape[0])
+            labels = self.loss.targets(y, len(images), self._layers[-1].output_shape)
+            weights = inputs.sample_weights(labels, sample_weight, class_weight)
         except ArgumentError as problem:
             raise ArgumentError(f"{prefix}{problem}") from None
-        return Samples(images, labels)
+        return Samples(images, labels, weights)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write architecture, weights, optimizer (without its state), loss and metrics to a safetensors file.
+    def save(self, path: str | os.PathLike[str], *, include_optimizer: bool = True) -> None:
+        """Write all that training goes on from to a safetensors file: `load_model` brings it back.
+
+        Args:
+            path: where to; an existing file is replaced.
+            include_optimizer: whether to write what the optimizer remembers, which may be twice as much as the weights.
 
         Raises:
             ArgumentError: the model is not built.
             ModelFileError: the file can't be written; what stood there before still stands.
         """
         weights = {f"{layer.name}.{p.name}": p.value for layer in self._layers for p in layer.parameters.values()}
-        training_ = None
-        if self.optimizer is not None and self.loss is not None:
-            training_ = {
-                "optimizer": optimizers.serialize(self.optimizer),
-                "loss": losses.serialize(self.loss),
-                "metrics": list(self._accuracies),
-            }
-        description = {"model": self.get_config(), "weights": list(weights), "compile": training_}
+        names, how = list(weights), state.how_compiled(self.optimizer, self.loss, self._accuracies)
+        description: dict[str, Any] = {"model": self.get_config(), "weights": names, "compile": how}
+        description["generators"] = state.generator_states(self.generators())
+        if self.optimizer is not None and include_optimizer:
+            description["iterations"] = self.optimizer.iterations
+            weights |= state.optimizer_arrays(self.optimizer, self._layers)
         saving.write_file(path, description, weights)
 
     def save_weights(self, path: str | os.PathLike[str]) -> None:
-        """The same as `save`: a safetensors file, the architecture beside the weights, whatever its name."""
-        self.save(path)
+        """`save` without what the optimizer remembers, whatever the file's name."""
+        self.save(path, include_optimizer=False)
 
     def load_weights(self, path: str | os.PathLike[str]) -> None:
         """Overwrite all weights with those of a file that `save` or `save_weights` wrote.
@@ -295,37 +385,13 @@ class Sequential(Stack):
             raise ModelFileError(f"{path}: does not fit this model ({problem})") from None
 
 
-def load_model(path: str | os.PathLike[str], *, backend: str = "numba") -> Sequential:
-    """The model in a file that `Sequential.save` wrote, compiled as it was.
+def _fusable(samples: Samples) -> bool:
+    """Whether these are what the fused plan takes: a class a sample, and no weights."""
+    return samples.weights is None and samples.labels.dtype == np.int64
 
-    Args:
-        path: the file.
-        backend: what the model shall run on; the file does not say.
 
-    Raises:
-        ModelFileError: the file can't be read, is no model, or its weights don't fit its architecture.
-        ArgumentError: there is no such backend.
-    """
-    model = Sequential(backend=backend)
-    description, arrays = saving.read_file(path)
-    try:
-        config = description["model"]
-        model.name = str(config["name"])
-        shape = arguments.shape("input_shape", config["input_shape"])
-        for described in config["layers"]:
-            layer = LAYERS[described["class"]].from_config(described["config"])
-            layer.compute_output_shape(shape)
-            specs = layer.weight_specs(shape)
-            weights = {name: arrays[f"{layer.name}.{name}"] for name in specs}
-            for name, array in weights.items():
-                if array.shape != specs[name].shape:
-                    expected = f"expected {specs[name].shape}"
-                    raise ArgumentError(f"{layer.label}: {name} has shape {array.shape}; {expected}")
-            layer.restore(shape, weights, model.dtype)
-            model.add(layer)
-            shape = layer.output_shape
-        if (how := description["compile"]) is not None:
-            model.compile(how["optimizer"], how["loss"], how["metrics"])
-    except (FastcnnError, KeyError, TypeError, AttributeError) as problem:
-        raise ModelFileError(f"{path}: the model in it does not hold together ({problem})") from None
-    return model
+def _as_asked(figures: dict[str, float], return_dict: bool) -> Any:
+    """The figures by name, or as a list, or the loss alone if there is nothing else."""
+    if return_dict:
+        return figures
+    return list(figures.values()) if len(figures) > 1 else figures["loss"]

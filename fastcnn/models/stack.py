@@ -47,8 +47,8 @@ class Stack:
         self.name = name or type(self).__name__.lower()
         self._layers: list[Layer] = []
         self._input_shape: Shape | None = None
-        streams = np.random.SeedSequence(self.seed).spawn(2)
-        self._weight_draws, self._shuffler = (np.random.default_rng(stream) for stream in streams)
+        streams = np.random.SeedSequence(self.seed).spawn(3)
+        self._weight_draws, self._shuffler, self._masks = (np.random.default_rng(stream) for stream in streams)
         for layer in layers or ():
             self.add(layer)
 
@@ -138,6 +138,12 @@ class Stack:
         if self._input_shape is None:
             raise ArgumentError("the input's shape is unknown; give the first layer input_shape=, or call build()")
         return self._input_shape
+
+    def generators(self) -> dict[str, np.random.Generator]:
+        """What training draws from, by name: the order of samples, masks, and generators that are a layer's own."""
+        own = {f"layer {layer.name}": getattr(layer, "generator", None) for layer in self._layers}
+        drawing = {name: generator for name, generator in own.items() if generator is not None}
+        return {"samples": self._shuffler, "masks": self._masks, **drawing}
 
     def summary(self, print_fn: Callable[[str], Any] | None = None) -> None:
         """Print the table of layers, output shapes and parameters, or pass it to `print_fn`."""

@@ -8,7 +8,8 @@ Both are a `Plan`, so training and inference need not know which they run.
 from __future__ import annotations
 
 from fastcnn.stages.base import Plan
-from fastcnn.stages.layerwise import Stage, StagePlan, ends_in_softmax, plan
+from fastcnn.stages.layerwise import StagePlan, ends_in_softmax, plan
+from fastcnn.stages.stage import Stage
 from fastcnn.stages.tutorial import FusedPlan, fused_plan, recognise
 
 __all__ = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from fastcnn.layers.base import Array
 from fastcnn.optimizers import Optimizer
 
-Labels = NDArray[np.int64]
+#: What `Loss.targets` makes of labels: whole numbers (N,), or numbers (N, ...).
+Labels = NDArray[Any]
 
 
 class Plan(Protocol):
@@ -26,9 +27,17 @@ class Plan(Protocol):
         ...
 
     def train(
-        self, images: Array, labels: Labels, order: Labels, batch_size: int, optimizer: Optimizer
+        self,
+        images: Array,
+        labels: Labels,
+        order: NDArray[np.int64],
+        batch_size: int,
+        optimizer: Optimizer,
+        weights: Array | None = None,
     ) -> tuple[float, int, int]:
         """Visit the samples `order` in batches, updating the weights after each.
+
+        Each sample's loss counts as much as its entry of `weights` (N,) says; None is 1.
 
         Returns:
             The sum of the losses and the number of right answers, both from before each update, and how many
@@ -36,8 +45,10 @@ class Plan(Protocol):
         """
         ...
 
-    def evaluate(self, images: Array, labels: Labels, batch_size: int | None) -> tuple[float, int]:
-        """The sum of the losses and the number of right answers."""
+    def evaluate(
+        self, images: Array, labels: Labels, batch_size: int | None, weights: Array | None = None
+    ) -> tuple[float, int]:
+        """The sum of the losses, each times its weight, and the number of right answers."""
         ...
 
     def predict(self, images: Array, batch_size: int | None) -> Array:

@@ -1,8 +1,10 @@
-"""One stage a layer, on any backend."""
+"""Stages one after the other: one a layer and one more for its activation, or fused ones where a backend has them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import importlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -10,132 +12,114 @@ import numpy as np
 
 from fastcnn import backends
 from fastcnn.errors import ArgumentError
-from fastcnn.layers import Conv2D, Dense, Flatten, Layer, MaxPooling2D, Rescaling
-from fastcnn.layers.base import Array, Parameter
+from fastcnn.layers import (
+    Activation,
+    AveragePooling2D,
+    BatchNormalization,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    GlobalAveragePooling2D,
+    GlobalMaxPooling2D,
+    Layer,
+    LeakyReLU,
+    MaxPooling2D,
+    RandomRotation,
+    RandomTranslation,
+    RandomZoom,
+    ReLU,
+    Rescaling,
+    Reshape,
+    Softmax,
+    ZeroPadding2D,
+)
+from fastcnn.layers.base import Array
+from fastcnn.losses import Loss
 from fastcnn.optimizers import Optimizer
+from fastcnn.stages import activations, augmentation, objective, pooling, shaping, weighted
 from fastcnn.stages.base import Labels, slices
-
-
-class Stage:
-    """How one layer runs on a backend. `forward` keeps what `backward` needs when training.
-
-    Args:
-        layer: the layer, built.
-        operations: the backend's module.
-    """
-
-    def __init__(self, layer: Any, operations: ModuleType) -> None:
-        self.layer = layer
-        self.operations = operations
-        self.parameters: list[Parameter] = list(layer.parameters.values())
-        #: After `backward`: one for every parameter, summed over the samples of `grad_y`.
-        self.gradients: list[Array] = []
-
-    def forward(self, x: Array, training: bool) -> Array:
-        """The layer's output for a batch."""
-        raise NotImplementedError
-
-    def backward(self, grad_y: Array) -> Array:
-        """The loss' gradient with respect to the input, from that with respect to the output."""
-        raise NotImplementedError
-
-    def value(self, name: str) -> Array | None:
-        """One of the layer's weights by name, or None."""
-        parameter = self.layer.parameters.get(name)
-        return None if parameter is None else parameter.value
-
-
-class RescalingStage(Stage):
-    def forward(self, x: Array, training: bool) -> Array:
-        y: Array = x * x.dtype.type(self.layer.scale) + x.dtype.type(self.layer.offset)
-        return y
-
-    def backward(self, grad_y: Array) -> Array:
-        grad_x: Array = grad_y * grad_y.dtype.type(self.layer.scale)
-        return grad_x
-
-
-class Conv2DStage(Stage):
-    def forward(self, x: Array, training: bool) -> Array:
-        self._x = x if training else None
-        y: Array = self.operations.conv2d_forward(x, self.value("kernel"), self.value("bias"))
-        return y
-
-    def backward(self, grad_y: Array) -> Array:
-        grad_x: Array
-        grad_x, *gradients = self.operations.conv2d_backward(grad_y, self._x, self.value("kernel"))
-        self.gradients = gradients[: len(self.parameters)]
-        return grad_x
-
-
-class MaxPooling2DStage(Stage):
-    def forward(self, x: Array, training: bool) -> Array:
-        y: Array
-        y, winners = self.operations.maxpool2d_forward(x, self.layer.pool_size, self.layer.ties)
-        self._winners: Array | None = winners if training else None
-        self._shape = x.shape
-        return y
-
-    def backward(self, grad_y: Array) -> Array:
-        grad_x: Array = self.operations.maxpool2d_backward(grad_y, self._winners, self._shape, self.layer.pool_size)
-        return grad_x
-
-
-class FlattenStage(Stage):
-    def forward(self, x: Array, training: bool) -> Array:
-        self._shape = x.shape
-        y: Array = x.reshape(len(x), -1)
-        return y
-
-    def backward(self, grad_y: Array) -> Array:
-        grad_x: Array = grad_y.reshape(self._shape)
-        return grad_x
-
-
-class DenseStage(Stage):
-    """Without the activation: softmax is the plan's, with the loss."""
-
-    def forward(self, x: Array, training: bool) -> Array:
-        self._x = x if training else None
-        y: Array = self.operations.dense_forward(x, self.value("kernel"), self.value("bias"))
-        return y
-
-    def backward(self, grad_y: Array) -> Array:
-        grad_x: Array
-        grad_x, *gradients = self.operations.dense_backward(grad_y, self._x, self.value("kernel"))
-        self.gradients = gradients[: len(self.parameters)]
-        return grad_x
-
+from fastcnn.stages.objective import Objective
+from fastcnn.stages.stage import Stage
 
 _STAGES: dict[type[Layer], Callable[[Layer, ModuleType], Stage]] = {
-    Rescaling: RescalingStage,
-    Conv2D: Conv2DStage,
-    MaxPooling2D: MaxPooling2DStage,
-    Flatten: FlattenStage,
-    Dense: DenseStage,
+    Rescaling: shaping.RescalingStage,
+    Conv2D: weighted.Conv2DStage,
+    ZeroPadding2D: shaping.ZeroPadding2DStage,
+    MaxPooling2D: pooling.MaxPooling2DStage,
+    AveragePooling2D: pooling.AveragePooling2DStage,
+    GlobalMaxPooling2D: pooling.GlobalMaxPooling2DStage,
+    GlobalAveragePooling2D: pooling.GlobalAveragePooling2DStage,
+    BatchNormalization: weighted.BatchNormalizationStage,
+    Flatten: shaping.ReshapeStage,
+    Reshape: shaping.ReshapeStage,
+    Dense: weighted.DenseStage,
 }
+#: Layers that draw from the model's generator in training.
+_DRAWING: dict[type[Layer], Callable[..., Stage]] = {
+    Dropout: shaping.DropoutStage,
+    RandomTranslation: augmentation.RandomTransformationStage,
+    RandomRotation: augmentation.RandomTransformationStage,
+    RandomZoom: augmentation.RandomTransformationStage,
+}
+#: Layers that are nothing but an activation.
+_ACTIVATIONS = (Activation, ReLU, LeakyReLU, Softmax)
 
 
-def plan(layers: Sequence[Layer], backend: str, dtype: Any) -> StagePlan:
-    """One stage a layer, on `backend`, computing in `dtype`.
+def plan(
+    layers: Sequence[Layer],
+    backend: str,
+    dtype: Any,
+    loss: Loss | None = None,
+    generator: np.random.Generator | None = None,
+    fused: bool = True,
+) -> StagePlan:
+    """The stages of `layers` on `backend`, computing in `dtype`.
+
+    Args:
+        layers: a model's layers, built.
+        backend: the backend's name.
+        dtype: what images are cast to, a batch at a time.
+        loss: None is cross-entropy.
+        generator: what Dropout and augmentation draw from; None is a fresh one.
+        fused: whether neighbours may run as one stage.
 
     Raises:
-        ArgumentError: a layer has no stage, or softmax comes before the last layer.
+        ArgumentError: a layer has no stage.
     """
     operations = backends.get(backend)
-    stages = []
-    for position, layer in enumerate(layers):
-        if getattr(layer, "activation", None) == "softmax" and position < len(layers) - 1:
-            raise ArgumentError(f"{layer.label}: activation='softmax' is available on the last layer only")
-        if type(layer) not in _STAGES:
+    generator = generator or np.random.default_rng()
+    stages: list[Stage] = []
+    taken = 0
+    while taken < len(layers):
+        if fused and (together := _fuse(layers[taken:], backend, operations)) is not None:
+            stages.append(together[0])
+            taken += together[1]
+            continue
+        layer = layers[taken]
+        taken += 1
+        if type(layer) in _STAGES:
+            stages.append(_STAGES[type(layer)](layer, operations))
+        elif type(layer) in _DRAWING:
+            stages.append(_DRAWING[type(layer)](layer, operations, generator))
+        elif type(layer) not in _ACTIVATIONS:
             raise ArgumentError(f"{layer.label}: there is no stage that runs such a layer")
-        stages.append(_STAGES[type(layer)](layer, operations))
-    return StagePlan(stages, operations, dtype, ends_in_softmax(layers))
+        stages += activations.of(layer, operations)
+    kernels = importlib.import_module("fastcnn.backends.numba.updates") if backend == "numba" else None
+    return StagePlan(stages, dtype, Objective(operations, loss), kernels)
+
+
+def _fuse(layers: Sequence[Layer], backend: str, operations: ModuleType) -> tuple[Stage, int] | None:
+    if backend != "numba":
+        return None
+    from fastcnn.stages import fused  # loads Numba, which the other backends do without
+
+    return fused.take(layers, operations)
 
 
 def ends_in_softmax(layers: Sequence[Layer]) -> bool:
-    """Whether the last layer's activation is softmax."""
-    return bool(layers) and getattr(layers[-1], "activation", None) == "softmax"
+    """Whether the model's output is that of a softmax."""
+    return bool(layers) and (type(layers[-1]) is Softmax or getattr(layers[-1], "activation", None) == "softmax")
 
 
 #: The loss tells whether training diverged; numpy's warnings would only name a line of ours.
@@ -143,72 +127,109 @@ _quiet = np.errstate(over="ignore", invalid="ignore")
 
 
 class StagePlan:
-    """Stages from the images to the logits, then softmax with the loss.
+    """Stages from the images to the outputs; a softmax at the end is left to the loss where that takes logits.
 
     Args:
         stages: in order.
-        operations: the backend's module.
         dtype: what images are cast to, a batch at a time.
-        softmax: whether the model's output is the softmax of the last stage's.
+        objective: the loss.
+        kernels: the compiled steps of optimizers, if the backend has them.
     """
 
-    def __init__(self, stages: list[Stage], operations: ModuleType, dtype: Any, softmax: bool) -> None:
-        self.stages = stages
-        self.operations = operations
+    def __init__(
+        self, stages: list[Stage], dtype: Any, objective: Objective, kernels: ModuleType | None = None
+    ) -> None:
+        head = stages[-1] if stages and isinstance(stages[-1], activations.SoftmaxStage) else None
+        self.head = head if objective.takes_logits else None
+        self.stages = stages if self.head is None else stages[:-1]
         self.dtype = dtype
-        self.softmax = softmax
-        learning = [i for i, s in enumerate(stages) if s.parameters and s.layer.trainable]
-        #: Gradients are not wanted below the first stage that learns.
-        self._lowest = learning[0] if learning else len(stages)
+        self.objective = objective
+        self._kernels = kernels
 
     def prepare(self, images: Array) -> Array:
         return images
 
+    @_quiet
     def warm_up(self, images: Array, labels: Labels, batch_size: int, optimizer: Optimizer) -> None:
-        logits = self.forward(images[:1], training=True)
-        self.backward(self.operations.softmax_cross_entropy(logits, labels[:1])[2])
+        with self.unchanged_generators():
+            outputs = self.forward(images[:1], training=True, keep=True)
+        self.backward(self.objective.measure(outputs, labels[:1])[1])
 
-    def forward(self, batch: Array, training: bool = False) -> Array:
-        """The logits of a batch: the last stage's output."""
+    @contextmanager
+    def unchanged_generators(self) -> Iterator[None]:
+        """Afterwards the generators that masks are drawn from are where they were."""
+        drawing = (shaping.DropoutStage, augmentation.RandomTransformationStage)
+        generators = [s.generator.bit_generator for s in self.stages if isinstance(s, drawing)]
+        states = [generator.state for generator in generators]
+        try:
+            yield
+        finally:
+            for generator, state in zip(generators, states, strict=True):
+                generator.state = state
+
+    def forward(self, batch: Array, training: bool = False, keep: bool = False) -> Array:
+        """The last stage's output for a batch: the logits where softmax is left to the loss."""
         x = np.ascontiguousarray(batch, self.dtype)
         for stage in self.stages:
-            x = stage.forward(x, training)
+            x = stage.forward(x, training, keep)
         return x
 
-    def backward(self, grad_logits: Array) -> None:
-        """Leave every stage's `gradients`, from the gradient with respect to the logits."""
-        gradient = grad_logits
-        for stage in reversed(self.stages[self._lowest :]):
-            gradient = stage.backward(gradient)
+    def backward(self, grad_outputs: Array, whole: bool = False) -> Array:
+        """Leave every stage's `gradients`, from the gradient with respect to what `forward` returned.
+
+        Args:
+            grad_outputs: that gradient.
+            whole: whether to go on, below the first stage that learns, to the input.
+
+        Returns:
+            The gradient with respect to the input if `whole`; else nothing of use.
+        """
+        lowest = 0 if whole else next((i for i, stage in enumerate(self.stages) if stage.learns), len(self.stages))
+        gradient = grad_outputs
+        for index in range(len(self.stages) - 1, lowest - 1, -1):
+            self.stages[index].wants_input = whole or index > lowest
+            gradient = self.stages[index].backward(gradient)
+        return gradient
 
     @_quiet
     def train(
-        self, images: Array, labels: Labels, order: Labels, batch_size: int, optimizer: Optimizer
+        self,
+        images: Array,
+        labels: Labels,
+        order: Labels,
+        batch_size: int,
+        optimizer: Optimizer,
+        weights: Array | None = None,
     ) -> tuple[float, int, int]:
         loss_sum, correct = 0.0, 0
-        learning = [s for s in self.stages if s.parameters and s.layer.trainable]
-        parameters = [p for s in learning for p in s.parameters]
+        learning = [s for s in self.stages if s.learns]
+        parameters = [p for s in learning for p in s.parameters if p.trainable]
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
-            truth = labels[chosen]
-            logits = self.forward(images[chosen], training=True)
-            losses, _, grad_logits = self.operations.softmax_cross_entropy(logits, truth)
-            if not np.isfinite(losses).all():
-                return loss_sum, correct, start + int(np.flatnonzero(~np.isfinite(losses))[0])
-            self.backward(grad_logits / grad_logits.dtype.type(len(chosen)))
-            optimizer.apply(parameters, [g for s in learning for g in s.gradients])
-            loss_sum += float(losses.sum(dtype=np.float64))
-            correct += int((logits.argmax(axis=1) == truth).sum())
+            truth, shares = labels[chosen], None if weights is None else weights[chosen]
+            outputs = self.forward(images[chosen], training=True, keep=True)
+            losses, gradients = self.objective.measure(outputs, truth)
+            if (wrong := objective.first_not_finite(losses)) is not None:
+                return loss_sum, correct, start + wrong
+            self.backward(objective.mean_gradient(gradients, shares))
+            changes = [g for s in learning for p, g in zip(s.parameters, s.gradients, strict=True) if p.trainable]
+            optimizer.apply(parameters, changes, self._kernels)
+            for stage in self.stages:
+                stage.commit()
+            loss_sum += float(objective.weighted(losses, shares).sum(dtype=np.float64))
+            correct += self.objective.correct(outputs, truth)
         return loss_sum, correct, len(order)
 
     @_quiet
-    def evaluate(self, images: Array, labels: Labels, batch_size: int | None) -> tuple[float, int]:
+    def evaluate(
+        self, images: Array, labels: Labels, batch_size: int | None, weights: Array | None = None
+    ) -> tuple[float, int]:
         loss_sum, correct = 0.0, 0
         for part in slices(len(images), batch_size or 256):
-            logits = self.forward(images[part])
-            losses, _, _ = self.operations.softmax_cross_entropy(logits, labels[part])
-            loss_sum += float(losses.sum(dtype=np.float64))
-            correct += int((logits.argmax(axis=1) == labels[part]).sum())
+            outputs, shares = self.forward(images[part]), None if weights is None else weights[part]
+            losses, _ = self.objective.measure(outputs, labels[part])
+            loss_sum += float(objective.weighted(losses, shares).sum(dtype=np.float64))
+            correct += self.objective.correct(outputs, labels[part])
         return loss_sum, correct
 
     @_quiet
@@ -216,5 +237,20 @@ class StagePlan:
         parts = []
         for part in slices(len(images), batch_size or 256):
             y = self.forward(images[part])
-            parts.append(self.operations.softmax(y) if self.softmax else y)
+            parts.append(y if self.head is None else self.head.forward(y, False, False))
         return np.concatenate(parts)
+
+    @_quiet
+    def gradients(
+        self, images: Array, labels: Labels, training: bool, weights: Array | None = None
+    ) -> tuple[float, list[Array], Array]:
+        """The mean loss of one batch, and its gradients for every parameter and for the images.
+
+        Nothing changes: neither weights nor moving statistics, nor what Dropout will draw next.
+        """
+        with self.unchanged_generators():
+            outputs = self.forward(images, training, keep=True)
+        losses, gradients = self.objective.measure(outputs, labels)
+        loss = float(objective.weighted(losses, weights).mean(dtype=np.float64))
+        grad_images = self.backward(objective.mean_gradient(gradients, weights), whole=True).copy()
+        return loss, [g for s in self.stages for g in s.gradients], grad_images

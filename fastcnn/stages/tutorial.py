@@ -46,7 +46,11 @@ def recognise(layers: Sequence[Layer]) -> TutorialNetwork | None:
     assert isinstance(pooling, MaxPooling2D)
     assert isinstance(dense, Dense)
     assert rescaling is None or isinstance(rescaling, Rescaling)
-    if pooling.pool_size != (2, 2) or dense.activation != "softmax" or not dense.use_bias:
+    if (convolution.strides, convolution.padding, convolution.activation) != ((1, 1), "valid", "linear"):
+        return None
+    if (pooling.pool_size, pooling.strides, pooling.padding) != ((2, 2), (2, 2), "valid"):
+        return None
+    if dense.activation != "softmax" or not dense.use_bias:
         return None
     return TutorialNetwork(rescaling, convolution, pooling, dense)
 
@@ -129,8 +133,15 @@ class FusedPlan:
         network.evaluate(images[:WARM_UP], labels[:WARM_UP])
 
     def train(
-        self, images: Array, labels: Labels, order: Labels, batch_size: int, optimizer: Optimizer
+        self,
+        images: Array,
+        labels: Labels,
+        order: Labels,
+        batch_size: int,
+        optimizer: Optimizer,
+        weights: Array | None = None,
     ) -> tuple[float, int, int]:
+        assert weights is None, "samples with weights take another plan"
         network = self._current()
         try:
             loss_sum, correct, done = network.train(images, labels, order, optimizer.learning_rate, batch_size)
@@ -139,7 +150,10 @@ class FusedPlan:
         optimizer.iterations += -(-done // batch_size) if done == len(order) else done // batch_size
         return loss_sum, correct, done
 
-    def evaluate(self, images: Array, labels: Labels, batch_size: int | None) -> tuple[float, int]:
+    def evaluate(
+        self, images: Array, labels: Labels, batch_size: int | None, weights: Array | None = None
+    ) -> tuple[float, int]:
+        assert weights is None, "samples with weights take another plan"
         network = self._current()
         loss_sum, correct = 0.0, 0
         for part in slices(len(images), SLICE):

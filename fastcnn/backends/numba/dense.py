@@ -3,6 +3,10 @@
 numpy would give these to its BLAS, whose threads and whose order of summation are its own. This kernel
 multiplies the same way on any number of threads: every sum is computed by one of them, in the order of its
 terms.
+
+The product is computed block by block. A task copies the part of the right matrix that it needs next into strips one
+vector wide, so that it is read in order and stays in the second-level cache, and the part of the left matrix, whose
+rows may be so far apart that they compete for the same places in the cache. Both may be transposes of arrays.
 """
 
 from __future__ import annotations
@@ -14,13 +18,14 @@ from numba import prange
 from numpy.typing import NDArray
 
 from fastcnn.backends import checks
-from fastcnn.backends.numba.jit import parallel_jit
-from fastcnn.backends.numba.packing import ROWS, FloatArray, float32, panels
-from fastcnn.backends.numba.simd import LANES, address, fma, load, shifted, splat, store
+from fastcnn.backends.numba.jit import jit, parallel_jit
+from fastcnn.backends.numba.packing import ROWS, FloatArray, Workspace, float32, padded_width
+from fastcnn.backends.numba.simd import LANES, address, fma, load, maximum, shifted, splat, store
 
-#: Rows of the result that one task computes, and terms of its sums that are added before the next columns'
-#: turn: so many that what a task reads stays in the first-level cache.
-_TASK_ROWS, _TASK_TERMS = 32, 256
+#: A task's part of the result, and how many terms of its sums it adds before it takes the next ones. The strips of
+#: the right matrix are 96 KB at most with these.
+_TASK_ROWS, _TASK_COLUMNS, _TASK_TERMS = 64, 128, 288
+_BLOCK = _TASK_ROWS * (_TASK_TERMS + LANES)
 
 
 def dense_forward(x: NDArray[Any], weights: NDArray[Any], bias: NDArray[Any] | None) -> FloatArray:
@@ -38,7 +43,7 @@ def dense_forward(x: NDArray[Any], weights: NDArray[Any], bias: NDArray[Any] | N
         ArgumentError: a shape or a dtype is wrong.
     """
     checks.dense(x, weights, bias)
-    return _product(x, weights, bias)
+    return forward(float32(x), weights, bias, Workspace())
 
 
 def dense_backward(
@@ -58,69 +63,161 @@ def dense_backward(
         ArgumentError: a shape or a dtype is wrong.
     """
     checks.dense_backward(grad_y, x, weights)
-    grad_y = float32(grad_y)
-    return _product(grad_y, weights.T), _product(x.T, grad_y), grad_y.sum(axis=0)
+    grad_y, workspace = float32(grad_y), Workspace()
+    return input_gradient(grad_y, weights, workspace), *weight_gradient(grad_y, float32(x), workspace)
 
 
-def _product(a: NDArray[Any], b: NDArray[Any], start: NDArray[Any] | None = None) -> FloatArray:
-    """Return ``a @ b + start``."""
-    rows, columns = a.shape[0], b.shape[1]
-    packed = panels(float32(b))
-    first = np.zeros(packed.shape[0] * LANES, np.float32)
-    if start is not None:
-        first[:columns] = start
-    c = np.empty((-(-rows // ROWS) * ROWS, len(first)), np.float32)
-    _multiply(float32(a), packed, first, c)
-    return np.ascontiguousarray(c[:rows, :columns])
+def forward(
+    x: FloatArray, weights: NDArray[Any], bias: NDArray[Any] | None, workspace: Workspace, least: float = -np.inf
+) -> FloatArray:
+    """Return `dense_forward`'s result, but nothing less than `least` (0 for ReLU), in an array of the workspace."""
+    y = workspace.array("y", (len(x), weights.shape[1]))
+    start = np.zeros(padded_width(y.shape[1]), np.float32)
+    if bias is not None:
+        start[: y.shape[1]] = bias
+    _product(x, float32(weights), start, least, y)
+    return y
+
+
+def input_gradient(grad_y: FloatArray, weights: NDArray[Any], workspace: Workspace) -> FloatArray:
+    """Return the gradient for the input (N, inputs), in an array of the workspace."""
+    grad_x = workspace.array("grad_x", (len(grad_y), len(weights)))
+    _product(grad_y, float32(weights).T, np.zeros(padded_width(len(weights)), np.float32), -np.inf, grad_x)
+    return grad_x
+
+
+def weight_gradient(grad_y: FloatArray, x: FloatArray, workspace: Workspace) -> tuple[FloatArray, FloatArray]:
+    """Return the gradients for the weights (inputs, units), in an array of the workspace, and the bias (units,)."""
+    grad_weights = workspace.array("grad_weights", (x.shape[1], grad_y.shape[1]))
+    _product(x.T, grad_y, np.zeros(padded_width(grad_y.shape[1]), np.float32), -np.inf, grad_weights)
+    return grad_weights, grad_y.sum(axis=0)
+
+
+def _product(a: FloatArray, b: FloatArray, start: FloatArray, least: float, y: FloatArray) -> None:
+    """Fill `y` with ``a @ b + start``, nothing less than `least`; `a` and `b` may be transposes of arrays."""
+    by_term, by_column = not a.flags.c_contiguous, not b.flags.c_contiguous
+    _multiply(a.T if by_term else a, by_term, b.T if by_column else b, by_column, start, np.float32(least), y)
+
+
+@jit
+def _pack_columns(b, by_column, terms, columns, first_term, last_term, first_column, last_column, packed):
+    """Copy a block of the right matrix to strips one vector wide; the last is filled up with zeros."""
+    depth = last_term - first_term
+    for j in range(first_column, last_column, LANES):
+        strip = shifted(packed, (j - first_column) * depth)
+        lanes = min(LANES, last_column - j)
+        if by_column:  # column j is a row of the array: take LANES of them at once
+            for lane in range(LANES):
+                source = shifted(b, (j + min(lane, lanes - 1)) * terms + first_term)
+                for k in range(depth):
+                    strip[k * LANES + lane] = source[k] if lane < lanes else np.float32(0)
+        elif lanes == LANES:
+            for k in range(depth):
+                store(strip, k * LANES, load(b, (first_term + k) * columns + j))
+        else:
+            for k in range(depth):
+                for lane in range(LANES):
+                    value = b[(first_term + k) * columns + j + min(lane, lanes - 1)]
+                    strip[k * LANES + lane] = value if lane < lanes else np.float32(0)
+
+
+@jit
+def _pack_block(a, columns, first_row, last_row, first_column, last_column, step, packed):
+    """Copy a block of an array with `columns` columns; rows are `step` floats apart in the copy."""
+    for i in range(first_row, last_row):
+        for j in range(first_column, last_column):
+            packed[(i - first_row) * step + j - first_column] = a[i * columns + j]
+
+
+@jit
+def _multiply_block(a, row_step, term_step, rows, strip, depth, edge, first, start, floor, y, width, lanes):
+    """Add to one strip of the result, eight rows at a time; only its first `lanes` columns exist."""
+    least = splat(floor)
+    for r in range(0, rows, ROWS):
+        left = min(ROWS, rows - r)
+        a0 = shifted(a, r * row_step)  # rows past the last repeat it
+        a1 = shifted(a, (r + min(1, left - 1)) * row_step)
+        a2 = shifted(a, (r + min(2, left - 1)) * row_step)
+        a3 = shifted(a, (r + min(3, left - 1)) * row_step)
+        a4 = shifted(a, (r + min(4, left - 1)) * row_step)
+        a5 = shifted(a, (r + min(5, left - 1)) * row_step)
+        a6 = shifted(a, (r + min(6, left - 1)) * row_step)
+        a7 = shifted(a, (r + min(7, left - 1)) * row_step)
+        direct = lanes == LANES and left == ROWS
+        to, step = shifted(y, r * width), width
+        if not direct:
+            for i in range(left):
+                for lane in range(lanes):
+                    edge[i * LANES + lane] = to[i * width + lane]
+            to, step = edge, LANES
+        if first:
+            c0 = load(start, 0)
+            c1, c2, c3, c4, c5, c6, c7 = c0, c0, c0, c0, c0, c0, c0
+        else:
+            c0, c1, c2, c3 = load(to, 0), load(to, step), load(to, 2 * step), load(to, 3 * step)
+            c4, c5, c6, c7 = load(to, 4 * step), load(to, 5 * step), load(to, 6 * step), load(to, 7 * step)
+        for k in range(depth):
+            b_k, at = load(strip, k * LANES), k * term_step
+            c0 = fma(splat(a0[at]), b_k, c0)
+            c1 = fma(splat(a1[at]), b_k, c1)
+            c2 = fma(splat(a2[at]), b_k, c2)
+            c3 = fma(splat(a3[at]), b_k, c3)
+            c4 = fma(splat(a4[at]), b_k, c4)
+            c5 = fma(splat(a5[at]), b_k, c5)
+            c6 = fma(splat(a6[at]), b_k, c6)
+            c7 = fma(splat(a7[at]), b_k, c7)
+        store(to, 0, maximum(least, c0))
+        store(to, step, maximum(least, c1))
+        store(to, 2 * step, maximum(least, c2))
+        store(to, 3 * step, maximum(least, c3))
+        store(to, 4 * step, maximum(least, c4))
+        store(to, 5 * step, maximum(least, c5))
+        store(to, 6 * step, maximum(least, c6))
+        store(to, 7 * step, maximum(least, c7))
+        if not direct:
+            for i in range(left):
+                for lane in range(lanes):
+                    y[(r + i) * width + lane] = edge[i * LANES + lane]
 
 
 @parallel_jit
-def _multiply(a, packed, start, c):
-    rows, terms = a.shape
-    padded_rows, width = c.shape
-    for task_index in prange((rows + _TASK_ROWS - 1) // _TASK_ROWS):
+def _multiply(a, by_term, b, by_column, start, least, y):
+    """Fill `y` (rows, columns); `a` is (terms, rows) if `by_term`, `b` (columns, terms) if `by_column`."""
+    rows, columns = y.shape
+    terms = a.shape[0] if by_term else a.shape[1]
+    tasks_down = (rows + _TASK_ROWS - 1) // _TASK_ROWS
+    tasks_right = (columns + _TASK_COLUMNS - 1) // _TASK_COLUMNS
+    for task_index in prange(tasks_down * tasks_right):
         task = np.intp(task_index)
+        top, left = task // tasks_right * _TASK_ROWS, task % tasks_right * _TASK_COLUMNS
+        bottom, right = min(top + _TASK_ROWS, rows), min(left + _TASK_COLUMNS, columns)
+        scratch = np.empty(16 + _TASK_TERMS * _TASK_COLUMNS + _BLOCK + ROWS * LANES, np.float32)
+        strips = shifted(address(scratch), (-scratch.ctypes.data % 64) // 4)
+        block = shifted(strips, _TASK_TERMS * _TASK_COLUMNS)
+        edge = shifted(block, _BLOCK)
         for first in range(0, terms, _TASK_TERMS):
             last = min(first + _TASK_TERMS, terms)
-            for panel in range(packed.shape[0]):
-                b = shifted(address(packed), panel * terms * LANES)
-                for r in range(task * _TASK_ROWS, min((task + 1) * _TASK_ROWS, padded_rows), ROWS):
-                    to = shifted(address(c), r * width + panel * LANES)
-                    if first == 0:
-                        c0 = load(address(start), panel * LANES)
-                        c1, c2, c3, c4, c5, c6, c7 = c0, c0, c0, c0, c0, c0, c0
-                    else:
-                        c0, c1, c2, c3 = (
-                            load(to, 0),
-                            load(to, width),
-                            load(to, 2 * width),
-                            load(to, 3 * width),
-                        )
-                        c4, c5 = load(to, 4 * width), load(to, 5 * width)
-                        c6, c7 = load(to, 6 * width), load(to, 7 * width)
-                    a0 = shifted(address(a), r * terms)  # rows past the last repeat it
-                    a1 = shifted(address(a), min(r + 1, rows - 1) * terms)
-                    a2 = shifted(address(a), min(r + 2, rows - 1) * terms)
-                    a3 = shifted(address(a), min(r + 3, rows - 1) * terms)
-                    a4 = shifted(address(a), min(r + 4, rows - 1) * terms)
-                    a5 = shifted(address(a), min(r + 5, rows - 1) * terms)
-                    a6 = shifted(address(a), min(r + 6, rows - 1) * terms)
-                    a7 = shifted(address(a), min(r + 7, rows - 1) * terms)
-                    for k in range(first, last):
-                        b_k = load(b, k * LANES)
-                        c0 = fma(splat(a0[k]), b_k, c0)
-                        c1 = fma(splat(a1[k]), b_k, c1)
-                        c2 = fma(splat(a2[k]), b_k, c2)
-                        c3 = fma(splat(a3[k]), b_k, c3)
-                        c4 = fma(splat(a4[k]), b_k, c4)
-                        c5 = fma(splat(a5[k]), b_k, c5)
-                        c6 = fma(splat(a6[k]), b_k, c6)
-                        c7 = fma(splat(a7[k]), b_k, c7)
-                    store(to, 0, c0)
-                    store(to, width, c1)
-                    store(to, 2 * width, c2)
-                    store(to, 3 * width, c3)
-                    store(to, 4 * width, c4)
-                    store(to, 5 * width, c5)
-                    store(to, 6 * width, c6)
-                    store(to, 7 * width, c7)
+            depth = last - first
+            _pack_columns(address(b), by_column, terms, columns, first, last, left, right, strips)
+            if by_term:
+                row_step, term_step = 1, _TASK_ROWS
+                _pack_block(address(a), rows, first, last, top, bottom, term_step, block)
+            else:
+                row_step, term_step = _TASK_TERMS + LANES, 1
+                _pack_block(address(a), terms, top, bottom, first, last, row_step, block)
+            for j in range(left, right, LANES):
+                _multiply_block(
+                    block,
+                    row_step,
+                    term_step,
+                    bottom - top,
+                    shifted(strips, (j - left) * depth),
+                    depth,
+                    edge,
+                    first == 0,
+                    shifted(address(start), j),
+                    least if last == terms else np.float32(-np.inf),
+                    shifted(address(y), top * columns + j),
+                    columns,
+                    min(LANES, right - j),
+                )

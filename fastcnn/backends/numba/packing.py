@@ -46,8 +46,19 @@ def panels(matrix: FloatArray) -> FloatArray:
     return packed
 
 
-def padded_rows(matrix: FloatArray) -> FloatArray:
-    """Pad each row of a matrix (rows, columns) with zeros to whole vectors."""
-    padded = aligned_zeros((matrix.shape[0], padded_width(matrix.shape[1])))
-    padded[:, : matrix.shape[1]] = matrix
-    return padded
+class Workspace:
+    """Arrays that a caller keeps from one call to the next, so that memory is asked for once.
+
+    An operation that is given a workspace returns arrays of it: they hold until it is called again.
+    """
+
+    def __init__(self) -> None:
+        self._arrays: dict[tuple[Any, ...], NDArray[Any]] = {}
+
+    def array(self, name: str, shape: tuple[int, ...], dtype: type[np.generic] = np.float32) -> NDArray[Any]:
+        """Return the array called so, as it was left; zeros at first. The first axis may differ from call to call."""
+        key = (name, *shape[1:])
+        kept = self._arrays.get(key)
+        if kept is None or len(kept) < shape[0]:
+            kept = self._arrays[key] = aligned_zeros(shape, dtype)
+        return kept[: shape[0]]

@@ -77,12 +77,12 @@ class _MaskModel(models.PrimitiveModel):
         super().__init__(dmm, fe_type, _MASK)
 
 
-def aligned_zeros(shape: int | tuple[int, ...]) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Float32 zeros that begin on a cache line (64 bytes): a vector that straddles two lines costs two loads."""
-    size = int(np.prod(shape))
-    buffer = np.zeros(size + 16, np.float32)
-    start = -buffer.ctypes.data % 64 // 4
-    return buffer[start : start + size].reshape(shape)
+def aligned_zeros(shape: int | tuple[int, ...], dtype: type[np.generic] = np.float32) -> np.ndarray[Any, Any]:
+    """Zeros that begin on a cache line (64 bytes): a vector that straddles two lines costs two loads."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    buffer = np.zeros(size + 64, np.uint8)
+    start = -buffer.ctypes.data % 64
+    return buffer[start : start + size].view(dtype).reshape(shape)
 
 
 # --- arithmetic: a + b, a - b, a * b on vectors; a & b, ~a on masks -----------------------------------------------
@@ -179,6 +179,16 @@ def equal(typingctx: Any, a: Any, b: Any) -> Any:
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return builder.fcmp_ordered("==", *args)
+
+    return signature(mask, vector, vector), codegen
+
+
+@intrinsic
+def above(typingctx: Any, a: Any, b: Any) -> Any:
+    """The mask of the lanes in which `a` is greater than `b`."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.fcmp_ordered(">", *args)
 
     return signature(mask, vector, vector), codegen
 
@@ -290,6 +300,19 @@ def store(typingctx: Any, pointer: Any, index: Any, value: Any) -> Any:
         return context.get_dummy_value()
 
     return signature(types.void, FLOATS, types.intp, vector), codegen
+
+
+@intrinsic
+def store_bytes(typingctx: Any, pointer: Any, index: Any, value: Any) -> Any:
+    """Write a vector of whole numbers as bytes, from element `index` on."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        narrow = ir.VectorType(ir.IntType(8), LANES)
+        numbers = builder.trunc(builder.fptosi(args[2], INT_VECTOR), narrow)
+        builder.store(numbers, at_index(builder, args[0], args[1], narrow), align=1)
+        return context.get_dummy_value()
+
+    return signature(types.void, _BYTES, types.intp, vector), codegen
 
 
 @intrinsic

@@ -53,6 +53,52 @@ def softmax_cross_entropy(logits: NDArray[Any], labels: NDArray[Any]) -> tuple[F
     return _rows(logits, labels)
 
 
+def softmax_cross_entropy_soft(
+    logits: NDArray[Any], targets: NDArray[Any]
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return each sample's loss for a wanted share of each class, the probabilities, and the gradients.
+
+    Args:
+        logits: (N, classes).
+        targets: the wanted shares (N, classes). A row may sum to anything.
+
+    Returns:
+        The losses ``-sum(target * log(probability))`` (N,), finite wherever the logits are (a loss beyond the
+        largest float32 is stored as that); the probabilities (N, classes); the gradients (N, classes), which
+        are ``sum(targets) * probability - target`` and are not divided by N. All float32.
+
+    Raises:
+        ArgumentError: a shape or a dtype is wrong.
+    """
+    checks.logits(logits)
+    checks.shape("targets", targets, logits.shape)
+    logits = float32(logits)
+    losses = np.empty(len(logits), np.float32)
+    probabilities, grad_logits = np.empty_like(logits), np.empty_like(logits)
+    _soft(logits, float32(targets), losses, probabilities, grad_logits)
+    return losses, probabilities, grad_logits
+
+
+def softmax_backward(grad_y: NDArray[Any], y: NDArray[Any]) -> FloatArray:
+    """Return the gradient for the logits of a softmax.
+
+    Args:
+        grad_y: gradient for the probabilities (N, classes).
+        y: the probabilities, as `softmax` returned them (N, classes).
+
+    Returns:
+        ``y * (grad_y - sum(grad_y * y))``, row by row (N, classes), float32.
+
+    Raises:
+        ArgumentError: a shape or a dtype is wrong.
+    """
+    checks.softmax_backward(grad_y, y)
+    y = float32(y)
+    grad_x = np.empty_like(y)
+    _backward(float32(grad_y), y, grad_x)
+    return grad_x
+
+
 def _rows(logits: NDArray[Any], labels: NDArray[Any]) -> tuple[FloatArray, FloatArray, FloatArray]:
     logits = float32(logits)
     losses, probabilities, grad_logits = (
@@ -86,3 +132,43 @@ def _softmax(logits, labels, losses, probabilities, grad_logits):
             if _LARGEST < loss < math.inf:
                 loss = _LARGEST
             losses[n] = loss
+
+
+@parallel_jit
+def _soft(logits, targets, losses, probabilities, grad_logits):
+    samples, classes = logits.shape
+    for task_index in prange((samples + _TASK_ROWS - 1) // _TASK_ROWS):
+        task = np.intp(task_index)
+        for n in range(task * _TASK_ROWS, min((task + 1) * _TASK_ROWS, samples)):
+            largest = np.float64(logits[n, 0])
+            for k in range(1, classes):
+                value = np.float64(logits[n, k])
+                if value > largest or value != value:
+                    largest = value
+            total, weight = 0.0, 0.0
+            for k in range(classes):
+                total += math.exp(np.float64(logits[n, k]) - largest)
+                weight += np.float64(targets[n, k])
+            logarithm, loss = math.log(total), 0.0
+            for k in range(classes):
+                shifted = np.float64(logits[n, k]) - largest
+                probability = math.exp(shifted) / total
+                probabilities[n, k] = probability
+                grad_logits[n, k] = weight * probability - targets[n, k]
+                loss += targets[n, k] * (logarithm - shifted)
+            if _LARGEST < loss < math.inf:
+                loss = _LARGEST
+            losses[n] = loss
+
+
+@parallel_jit
+def _backward(grad_y, y, grad_x):
+    samples, classes = y.shape
+    for task_index in prange((samples + _TASK_ROWS - 1) // _TASK_ROWS):
+        task = np.intp(task_index)
+        for n in range(task * _TASK_ROWS, min((task + 1) * _TASK_ROWS, samples)):
+            mean = 0.0
+            for k in range(classes):
+                mean += np.float64(grad_y[n, k]) * np.float64(y[n, k])
+            for k in range(classes):
+                grad_x[n, k] = y[n, k] * (grad_y[n, k] - mean)

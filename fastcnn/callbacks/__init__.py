@@ -1,0 +1,26 @@
+"""Callbacks: what is told of training while it runs, under Keras' names, and the progress bar."""
+
+from __future__ import annotations
+
+from fastcnn.callbacks.base import Callback, CallbackList, Logs
+from fastcnn.callbacks.control import EarlyStopping, LambdaCallback, LearningRateScheduler, ReduceLROnPlateau
+from fastcnn.callbacks.monitor import Monitor
+from fastcnn.callbacks.progress import ProgressBar, figures, report, verbose_level
+from fastcnn.callbacks.records import CSVLogger, ModelCheckpoint
+
+__all__ = [
+    "CSVLogger",
+    "Callback",
+    "CallbackList",
+    "EarlyStopping",
+    "LambdaCallback",
+    "LearningRateScheduler",
+    "Logs",
+    "ModelCheckpoint",
+    "Monitor",
+    "ProgressBar",
+    "ReduceLROnPlateau",
+    "figures",
+    "report",
+    "verbose_level",
+]
