@@ -1,16 +1,60 @@
-"""What the benchmarks share: MNIST, the number of threads, and a summary of the work done per second."""
+"""What the benchmarks share: MNIST, threads, the machine's limits, the quick group, a summary of work per second."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import pytest
 
+from benchmarks import limits
 from fastcnn import utils
 from fastcnn.datasets import mnist as files
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.getgroup("benchmark").addoption(
+        "--benchmark-quick", action="store_true", help="only the quick group, with fewer rounds: two minutes"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "quick: part of what --benchmark-quick runs")
+    if config.getoption("--benchmark-quick"):
+        config.option.benchmark_max_time = Decimal("0.2")
+        config.option.benchmark_min_rounds = 3
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the quick group where that was asked for."""
+    if not config.getoption("--benchmark-quick"):
+        return
+    others = [item for item in items if item.get_closest_marker("quick") is None]
+    config.hook.pytest_deselected(items=others)
+    items[:] = [item for item in items if item.get_closest_marker("quick") is not None]
+
+
+@pytest.fixture(scope="session")
+def rounds(request: pytest.FixtureRequest) -> int:
+    """How often the long benchmarks run."""
+    return 3 if request.config.getoption("--benchmark-quick") else 5
+
+
+@pytest.fixture(scope="session")
+def limit() -> Callable[[], limits.Limit]:
+    """What the machine can do on as many threads as are in use; measured at the first call."""
+    found: dict[int, limits.Limit] = {}
+
+    def measured() -> limits.Limit:
+        threads = utils.get_threads()
+        if threads not in found:
+            found[threads] = limits.measure(threads)
+        return found[threads]
+
+    return measured
 
 
 @dataclass(frozen=True)

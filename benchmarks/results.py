@@ -14,6 +14,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from benchmarks.peers.workloads import WORKLOADS
+
 ROOT = Path(__file__).parents[1]
 FOLDER = Path(__file__).with_name("results")
 
@@ -39,6 +41,8 @@ class Row:
         repeats: runs in a round, one after the other.
         seconds: a run took in each round.
         versions: of the library and what it stands on.
+        accuracy: on the test images after all rounds, where these were whole epochs; in "reach" of each round.
+        commit, date: of fastcnn's checkout, and when it was measured, as in `Results`.
     """
 
     workload: str
@@ -51,10 +55,18 @@ class Row:
     repeats: int = 1
     seconds: list[float] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
+    accuracy: list[float] = field(default_factory=list)
+    commit: str | None = None
+    date: str = ""
 
     @property
     def measured(self) -> bool:
         return bool(self.seconds)
+
+    @property
+    def tried(self) -> bool:
+        """Whether it ran, though no run reached the accuracy that was asked for."""
+        return bool(self.accuracy) and not self.seconds
 
     @property
     def seconds_per_sample(self) -> float:
@@ -89,6 +101,8 @@ class Results:
         protocol: how the peers were measured.
         workloads: their definitions, in the order of the report.
         peers: a row for each participant and workload.
+        limits: what the machine can do at most, a `limits.Limit` for each number of threads, as dicts.
+        earlier: the rows of the runs before the last, where the report was told to run several times.
     """
 
     machine: dict[str, Any]
@@ -98,6 +112,8 @@ class Results:
     protocol: dict[str, Any]
     workloads: list[dict[str, Any]]
     peers: list[Row]
+    limits: list[dict[str, Any]] = field(default_factory=list)
+    earlier: list[Row] = field(default_factory=list)
     schema: int = SCHEMA
 
     def write(self, path: Path) -> None:
@@ -117,7 +133,61 @@ class Results:
         content = json.loads(path.read_text())
         if content.get("schema") != SCHEMA:
             raise ValueError(f"{path}: has schema {content.get('schema')}; expected {SCHEMA}")
-        return cls(**{**content, "peers": [Row(**row) for row in content["peers"]]})
+        rows = {name: [Row(**row) for row in content.get(name, ())] for name in ("peers", "earlier")}
+        return cls(**{**content, **rows})
+
+    def rows_of(self, workload: str) -> list[Row]:
+        """Everybody at one workload."""
+        return [row for row in self.peers if row.workload == workload]
+
+    def peak(self, threads: int) -> float | None:
+        """GFLOP/s that so many threads reach at most, or None where that was not measured."""
+        return next((limit["gflop_per_second"] for limit in self.limits if limit["threads"] == threads), None)
+
+    def distrusted(self, ours: str) -> list[tuple[Row, str]]:
+        """The rows that another run could contradict, and why: the samples of one are too far apart, or several runs
+        disagree on how much faster or slower than `ours` it is."""
+        found = [(row, f"spread {row.spread:.0%}") for row in self.peers if row.measured and row.noisy]
+        known = {id(row) for row, _ in found}
+        earlier = _ratios(self.earlier, ours)
+        for row, ratio in _ratios(self.peers, ours).values():
+            before = earlier.get((row.workload, row.participant))
+            if before is None or id(row) in known:
+                continue
+            apart = max(ratio, before[1]) / min(ratio, before[1]) - 1
+            if apart > NOISY:
+                found.append((row, f"two runs are {apart:.0%} apart"))
+        return found
+
+    def add(self, other: Results) -> None:
+        """Take `other`'s workloads and what was measured for them, in the report's order; keep the rest.
+
+        Raises:
+            ValueError: the other machine is another one.
+        """
+        mine, theirs = (one.machine.get("processor") for one in (self, other))
+        if mine != theirs:
+            raise ValueError(f"the file is of the processor {mine!r}, this one is {theirs!r}; choose another --output")
+        new = {described["name"] for described in other.workloads}
+        workloads = [one for one in self.workloads if one["name"] not in new] + other.workloads
+        order = {name: place for place, name in enumerate(WORKLOADS)}
+        self.workloads = sorted(workloads, key=lambda one: order.get(one["name"], len(order)))
+        for name in ("peers", "earlier"):
+            kept = [row for row in getattr(self, name) if row.workload not in new]
+            setattr(self, name, kept + getattr(other, name))
+        for name in ("machine", "versions", "commit", "date", "protocol", "limits"):
+            setattr(self, name, getattr(other, name))
+
+
+def _ratios(rows: Iterable[Row], ours: str) -> dict[tuple[str, str], tuple[Row, float]]:
+    """Each row and its time as a multiple of ours at the same work."""
+    rows = [row for row in rows if row.measured]
+    base = {row.workload: row.seconds_per_sample for row in rows if row.participant == ours}
+    return {
+        (row.workload, row.participant): (row, row.seconds_per_sample / base[row.workload])
+        for row in rows
+        if row.workload in base and row.participant != ours
+    }
 
 
 def machine() -> tuple[dict[str, Any], dict[str, str]]:

@@ -1,46 +1,62 @@
-"""Inference with the tutorial's network: batches, and one image a call with and without `predict` around the kernel."""
+"""Inference: batches, and one image a call; for the tutorial's network with and without `predict` around the kernel."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
 from benchmarks.conftest import Mnist
-from benchmarks.work import FORWARD_FLOP, record
+from benchmarks.limits import Limit
+from benchmarks.peers.engines.ours_deep import model_of
+from benchmarks.peers.networks import NETWORKS
+from benchmarks.peers.workloads import FORWARD_FLOP
+from benchmarks.work import record, share_of_limit
 from fastcnn import recipes
 from fastcnn.backends.numba.fused import FusedNetwork
-from fastcnn.models import Sequential
 
 pytestmark = pytest.mark.benchmark(group="inference")
 
-
-@pytest.fixture(scope="module")
-def model() -> Sequential:
-    return recipes.build_model("blog", seed=0)
+Predict = Callable[[Any], Any]
 
 
-@pytest.fixture(scope="module")
-def kernel(model: Sequential) -> FusedNetwork:
-    filters, weights, bias = model.get_weights()
-    return FusedNetwork((28, 28, 1), filters, None, weights, bias, scale=1 / 255, offset=-0.5, ties="all")
+def _kernel() -> Predict:
+    filters, weights, bias = recipes.build_model("blog", seed=0).get_weights()
+    network = FusedNetwork((28, 28, 1), filters, None, weights, bias, scale=1 / 255, offset=-0.5, ties="all")
+    return network.predict
 
 
-@pytest.mark.parametrize("through", ["predict", "kernel"])
-def test_all_test_images(benchmark: Any, mnist: Mnist, model: Sequential, kernel: FusedNetwork, through: str) -> None:
-    """All test images in one call, on all threads."""
-    predict: Any = {"predict": model.predict, "kernel": kernel.predict}[through]
-    predict(mnist.test_images)
-    benchmark(predict, mnist.test_images)
-    record(benchmark, len(mnist.test_images), FORWARD_FLOP)
+#: Who answers -> what makes it, and the floating-point operations of one image.
+WAYS: dict[str, tuple[Callable[[], Predict], int]] = {
+    "blog-kernel": (_kernel, FORWARD_FLOP),
+    "blog-predict": (lambda: recipes.build_model("blog", seed=0).predict, FORWARD_FLOP),
+    "keras-convnet-predict": (
+        lambda: model_of(NETWORKS["keras-convnet"]).predict,
+        NETWORKS["keras-convnet"].flop(training=False),
+    ),
+    "small-convnet-predict": (
+        lambda: model_of(NETWORKS["small-convnet"]).predict,
+        NETWORKS["small-convnet"].flop(training=False),
+    ),
+}
 
 
-@pytest.mark.parametrize("through", ["predict", "kernel"])
-def test_one_image(benchmark: Any, mnist: Mnist, model: Sequential, kernel: FusedNetwork, through: str) -> None:
-    """One image a call; the difference of the two is what `predict` costs."""
-    image = np.ascontiguousarray(mnist.test_images[:1])
-    predict: Any = {"predict": model.predict, "kernel": kernel.predict}[through]
-    predict(image)
-    benchmark(predict, image)
-    record(benchmark, 1)
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "images",
+    [
+        pytest.param(images, marks=[pytest.mark.quick] if images in (1, 1000) else [])
+        for images in (1, 32, 1000, 10_000)
+    ],
+    ids=lambda images: f"{images}images",
+)
+def test_call(benchmark: Any, mnist: Mnist, limit: Callable[[], Limit], way: str, images: int) -> None:
+    """So many images in one call, on all threads."""
+    make, flop = WAYS[way]
+    x, predict = np.ascontiguousarray(mnist.test_images[:images]), make()
+    predict(x)
+    benchmark(predict, x)
+    record(benchmark, len(x), flop)
+    share_of_limit(benchmark, limit, flop * len(x))

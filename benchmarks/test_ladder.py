@@ -16,8 +16,8 @@ import fastcnn.reference
 from benchmarks.conftest import Mnist
 from benchmarks.peers import problem
 from benchmarks.peers.engines import im2col, loops
-from benchmarks.peers.workloads import WORKLOADS
-from benchmarks.work import STEP_FLOP, record
+from benchmarks.peers.workloads import STEP_FLOP, WORKLOADS
+from benchmarks.work import record
 from fastcnn.backends.numba.fused import FusedNetwork
 
 pytestmark = pytest.mark.benchmark(group="ladder")

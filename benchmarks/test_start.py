@@ -17,6 +17,18 @@ pytestmark = pytest.mark.benchmark(group="start")
 ROOT = Path(__file__).parents[1]
 TRAIN = ("-m", "fastcnn", "train", "--quiet")
 
+FIRST_STEP = """
+import numpy as np
+from fastcnn import Sequential
+from fastcnn.layers import Conv2D, Dense, Flatten, MaxPooling2D
+model = Sequential([
+    Conv2D(5, 3, activation="relu", input_shape=(20, 20, 3)), MaxPooling2D(2), Conv2D(7, 3), Flatten(),
+    Dense(4, activation="softmax"),
+])
+model.compile("adam", "sparse_categorical_crossentropy")
+model.train_on_batch(np.ones((32, 20, 20, 3), np.float32), np.zeros(32, int))
+"""
+
 
 def python(*arguments: str, cache: Path | None = None) -> None:
     """Run a Python process, with kernels kept in `cache`, or where this process keeps them."""
@@ -40,6 +52,7 @@ def test_train_filled_cache(benchmark: Any) -> None:
     benchmark.pedantic(python, TRAIN, rounds=5)
 
 
+@pytest.mark.quick
 @pytest.mark.parametrize(
     "statement",
     ["pass", "import fastcnn", "from fastcnn import Sequential", "import fastcnn.backends.numba.fused"],
@@ -48,6 +61,18 @@ def test_train_filled_cache(benchmark: Any) -> None:
 def test_import(benchmark: Any, statement: str) -> None:
     """A process that imports, beside one that imports nothing."""
     benchmark.pedantic(python, ("-c", statement), rounds=5, warmup_rounds=1)
+
+
+def test_load_mnist_process(benchmark: Any) -> None:
+    """The same in a process of its own, its imports included."""
+    statement = "from fastcnn.datasets import mnist; mnist.load_data()"
+    benchmark.pedantic(python, ("-c", statement), rounds=5, warmup_rounds=1)
+
+
+def test_first_step_of_an_unseen_network(benchmark: Any) -> None:
+    """A process that trains two convolutions for one step, with kernels in the cache: architectures compile nothing."""
+    python("-c", FIRST_STEP)
+    benchmark.pedantic(python, ("-c", FIRST_STEP), rounds=5)
 
 
 def test_load_mnist(benchmark: Any) -> None:

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-#: Floating-point operations of the tutorial's network (28x28, 8 filters of 3x3, 10 classes) on one image, a
-#: multiply-add counted as two. Training adds to the forward pass the gradients of dense weights, dense inputs and
-#: filters, each as many as its forward pass and all counted as if dense: a kernel that skips what is zero comes out
-#: above what it executes.
-CONVOLUTION, DENSE = 2 * 26 * 26 * 9 * 8, 2 * 13 * 13 * 8 * 10
-FORWARD_FLOP = CONVOLUTION + DENSE
-STEP_FLOP = 2 * CONVOLUTION + 3 * DENSE
+from benchmarks.limits import Limit
 
 
 def record(benchmark: Any, images: int, flop_per_image: int | None = None, **more: float) -> None:
@@ -30,3 +25,25 @@ def record(benchmark: Any, images: int, flop_per_image: int | None = None, **mor
     benchmark.extra_info["microseconds_per_image"] = round(seconds * 1e6, 3)
     if flop_per_image is not None:
         benchmark.extra_info["gflop_per_second"] = round(flop_per_image / seconds / 1e9, 2)
+
+
+def share_of_limit(benchmark: Any, limit: Callable[[], Limit], flop: float, moved: float = 0.0) -> None:
+    """Note how near a round came to what the machine can do.
+
+    That is the longer of two times: the multiply-adds at their peak, and all arrays once through memory at the triad's
+    bandwidth. Arrays that stay in a cache can beat it.
+
+    Args:
+        benchmark: as for `record`.
+        limit: measures the machine, once; not called where nothing was timed.
+        flop: of a round.
+        moved: bytes of a round; 0 leaves the memory out.
+    """
+    if not benchmark.stats:
+        return
+    most, seconds = limit(), benchmark.stats.stats.median
+    least = max(flop / most.gflop_per_second, moved / most.triad_gb_per_second) / 1e9
+    benchmark.extra_info["share_of_limit"] = round(least / seconds, 3)
+    if flop:
+        share = flop / seconds / 1e9 / most.gflop_per_second
+        benchmark.extra_info["share_of_peak"] = round(share, 3)

@@ -6,7 +6,10 @@ Importing this package is cheap: the compiler and the kernels are loaded when a 
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
+
+from fastcnn import absent
 
 if TYPE_CHECKING:
     from fastcnn.blog import Conv3x3, MaxPool2, Softmax
@@ -25,6 +28,7 @@ _HOME = {
     "Sequential": "fastcnn.models",
 }
 _MODULES = (
+    "backend",
     "backends",
     "callbacks",
     "datasets",
@@ -37,6 +41,9 @@ _MODULES = (
     "recipes",
     "utils",
 )
+_absent = absent.getter(__name__)
+if absent.Finder not in sys.meta_path:
+    sys.meta_path.append(absent.Finder)
 
 
 def __getattr__(name: str) -> Any:
@@ -44,7 +51,7 @@ def __getattr__(name: str) -> Any:
         return getattr(importlib.import_module(_HOME[name]), name)
     if name in _MODULES:
         return importlib.import_module(f"fastcnn.{name}")
-    raise AttributeError(f"module 'fastcnn' has no attribute {name!r}")
+    return _absent(name)
 
 
 def __dir__() -> list[str]:

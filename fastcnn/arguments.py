@@ -8,6 +8,7 @@ import operator
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from fastcnn import absent
 from fastcnn.errors import ArgumentError
 
 
@@ -95,7 +96,8 @@ def refuse(
         known = [p.name for p in inspect.signature(function).parameters.values() if p.kind in kinds]
         names = ", ".join(name for name in known if name != "self")
         state = "is not available yet" if name in neutral else "is not an argument"
-        raise ArgumentError(f"{owner}: {name}={value!r} {state}; there are: {names}")
+        instead = absent.ARGUMENTS.get(name, f"there are: {names}")
+        raise ArgumentError(f"{owner}: {name}={value!r} {state}; {instead}")
 
 
 def not_yet(owner: str, name: str, value: Any, available: str) -> ArgumentError:

@@ -9,6 +9,10 @@ class ArgumentError(FastcnnError, ValueError):
     """An argument, an array's shape, or a label is not what the operation takes."""
 
 
+class AbsentError(FastcnnError, ImportError):
+    """Keras has it, fastcnn has not; the message says what to use instead."""
+
+
 class DataError(FastcnnError, ValueError):
     """A data file is missing, damaged, or disagrees with its sibling."""
 

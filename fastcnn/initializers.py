@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastcnn import arguments
+from fastcnn import absent, arguments
 from fastcnn.errors import ArgumentError
 
 
@@ -141,3 +141,6 @@ def get(initializer: str | Initializer | dict[str, Any]) -> Initializer:
 def serialize(initializer: Initializer) -> dict[str, Any]:
     """A description of `initializer` fit for JSON, which `get` reads."""
     return {"class": type(initializer).__name__, "config": initializer.get_config()}
+
+
+__getattr__ = absent.getter(__name__)

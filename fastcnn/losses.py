@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastcnn import arguments, utils
+from fastcnn import absent, arguments, utils
 from fastcnn.errors import ArgumentError
 
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
@@ -160,6 +160,8 @@ LOSSES: dict[str, type[Loss]] = {
 #: Names that Keras takes for the same.
 ALIASES = {"mse": "mean_squared_error", "MSE": "mean_squared_error"}
 _CLASSES = {cls.__name__: cls for cls in LOSSES.values()}
+#: What Keras has as functions, for ``compile(loss=losses.categorical_crossentropy)``.
+categorical_crossentropy, sparse_categorical_crossentropy, mean_squared_error = LOSSES
 
 
 def get(loss: str | Loss | dict[str, Any]) -> Loss:
@@ -176,9 +178,13 @@ def get(loss: str | Loss | dict[str, Any]) -> Loss:
         cls = LOSSES.get(ALIASES.get(loss, loss)) or _CLASSES.get(loss)
         if cls is not None:
             return cls()
-    raise ArgumentError(f"loss={loss!r} is unknown; there are: {arguments.listing(LOSSES)}")
+    instead = absent.advice(__name__, loss) if isinstance(loss, str) else None
+    raise ArgumentError(f"loss={loss!r} is unknown; {instead or f'there are: {arguments.listing(LOSSES)}'}")
 
 
 def serialize(loss: Loss) -> dict[str, Any]:
     """A description of `loss` fit for JSON, which `get` reads."""
     return {"class": type(loss).__name__, "config": loss.get_config()}
+
+
+__getattr__ = absent.getter(__name__)

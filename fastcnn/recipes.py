@@ -62,7 +62,7 @@ def _adadelta(learning_rate: float, steps: int) -> Optimizer:
 
 
 def _adam_one_cycle(learning_rate: float, steps: int) -> Optimizer:
-    return Adam(OneCycle(learning_rate, max(steps, 2)), beta_1=0.7, beta_2=0.9)
+    return Adam(OneCycle(learning_rate, max(steps, 2), warmup_fraction=0.2), beta_1=0.7, beta_2=0.9)
 
 
 @dataclass(frozen=True)

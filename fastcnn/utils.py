@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastcnn import arguments
+from fastcnn import absent, arguments
 from fastcnn.errors import ArgumentError
 
 _default_seeds: np.random.SeedSequence | None = None
@@ -95,3 +95,6 @@ def get_threads() -> int:
     import numba
 
     return int(numba.get_num_threads())
+
+
+__getattr__ = absent.getter(__name__)

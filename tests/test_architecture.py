@@ -16,7 +16,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 #: From the bottom up. A part imports only from the rows below its own; folders count as one part.
 ROWS = (
     {"errors"},
-    {"arguments", "files"},
+    {"absent"},
+    {"arguments", "backend", "files"},
     {"backends", "callbacks", "datasets", "initializers", "utils"},
     {"layers", "losses"},
     {"blog", "optimizers", "reference"},

@@ -20,10 +20,12 @@ from benchmarks.peers import problem, protocol
 from benchmarks.peers.engines import in_batches, loops, way_and_batch
 from benchmarks.peers.participants import OURS, PEERS, Participant
 from benchmarks.peers.protocol import PeerError, Worker
+from benchmarks.peers.shapes import OURS as OURS_SHAPES
 from benchmarks.peers.worker import Server
 from benchmarks.peers.workloads import WORKLOADS, Workload
 
 STEP, EPOCH, INFERENCE = (WORKLOADS[name] for name in ("train-b1", "train-b128", "predict-10000"))
+CONVOLUTION, RACE = WORKLOADS[f"conv-forward-{OURS_SHAPES[0]}"], WORKLOADS["small-convnet-to-99.25-in-4"]
 PLAN = comparing.Plan(rounds=3, seconds=1.0, settle=0.0)
 
 
@@ -46,18 +48,31 @@ class FakeSide:
             self._log.append(self._name)
         return self._seconds * self._factor
 
+    def restart(self, seed: int) -> None:
+        self._weight = 0.0
+
     def outcome(self) -> dict[str, Any]:
         return {"weights": [[self._weight, 2 * self._weight]]}
 
 
-def measured(sides: dict[str, FakeSide], missing: str = "not installed: do this") -> dict[str, results.Row]:
+def judge(workload: Workload, outcome: Any) -> float:
+    """Every epoch of a FakeSide whose step is 1 makes it better by 0.3%."""
+    return 0.984 + 0.003 * float(outcome["weights"][0][0])
+
+
+def measured(
+    sides: dict[str, FakeSide],
+    missing: str = "not installed: do this",
+    workload: Workload = STEP,
+    judge: comparing.Judge = judge,
+) -> dict[str, results.Row]:
     def begin(participant: Participant, workload: Workload, stack: ExitStack) -> FakeSide:
         if participant.name not in sides:
             raise PeerError(missing)
         return sides[participant.name]
 
     asked, others = [PEERS["torch"], PEERS["jax"]], [PEERS["keras"]]
-    rows = comparing.measure(STEP, asked, others, PLAN, begin)
+    rows = comparing.measure(workload, asked, others, PLAN, begin, judge)
     assert [row.participant for row in rows] == ["fastcnn", "torch", "jax", "keras"]
     return {row.participant: row for row in rows}
 
@@ -155,6 +170,33 @@ def test_who_is_missing_or_wrong_is_shown_with_the_reason() -> None:
         assert reason in line
 
 
+def test_a_race_ends_with_the_first_epoch_that_is_good_enough() -> None:
+    sides = {"fastcnn": FakeSide("fastcnn", 1.0), "torch": FakeSide("torch", 2.0, step=1.0005)}
+    rows = measured(sides, workload=RACE)
+    assert rows["fastcnn"].seconds == [3.0] * comparing.REACH_ROUNDS
+    assert rows["torch"].seconds == [6.0] * comparing.REACH_ROUNDS
+    assert rows["fastcnn"].accuracy == pytest.approx([0.993] * comparing.REACH_ROUNDS)
+
+
+def test_who_never_gets_there_says_how_far_it_got() -> None:
+    row = measured({"fastcnn": FakeSide("fastcnn", 1.0)}, workload=RACE, judge=lambda *found: 0.9912)["fastcnn"]
+    assert not row.measured
+    assert row.reason == "reached 99.12%, not 99.25%"
+    assert row.accuracy == [0.9912] * comparing.REACH_ROUNDS
+
+
+def test_what_was_trained_whole_is_judged() -> None:
+    assert measured({"fastcnn": FakeSide("fastcnn", 1e-9)})["fastcnn"].accuracy
+    assert not measured({"fastcnn": FakeSide("fastcnn", 1e9)})["fastcnn"].accuracy
+
+
+def test_a_convolution_counts_against_its_own_size() -> None:
+    ours, theirs = FakeSide("fastcnn", 1.0, step=100.0), FakeSide("torch", 1.0, step=100.005)
+    assert comparing.difference(theirs, "quick", ours, CONVOLUTION, "first") == pytest.approx(5e-5)
+    with pytest.raises(PeerError, match="something else"):
+        comparing.difference(FakeSide("torch", 1.0, step=100.02), "quick", ours, CONVOLUTION, "first")
+
+
 def test_a_difference_counts_against_how_far_the_weights_moved() -> None:
     ours, theirs = FakeSide("fastcnn", 1.0, step=1e-5), FakeSide("torch", 1.0, step=1.1e-5)
     with pytest.raises(PeerError, match=r"2\.0e-06 away"):
@@ -193,7 +235,8 @@ def test_results_come_back_as_they_were_written(tmp_path: Path) -> None:
     assert results.Results.read(path) == written
     assert [file.name for file in path.parent.iterdir()] == ["machine.json"]
     content = json.loads(path.read_text())
-    assert {"schema", "machine", "versions", "commit", "date", "protocol", "workloads", "peers"} == set(content)
+    names = {"schema", "machine", "versions", "commit", "date", "protocol", "workloads", "peers", "limits", "earlier"}
+    assert set(content) == names
     assert content["peers"][0]["seconds"] == [3e-4, 3e-4, 4e-4]
     path.write_text(json.dumps({**content, "schema": 99}))
     with pytest.raises(ValueError, match="99"):
@@ -214,7 +257,7 @@ def test_the_table_names_the_fastest_peer_and_who_is_noisy() -> None:
     assert "JAX (fastest peer)" in text
     assert "20.0 x as fast" in text
     assert "66.7 x as fast" in text
-    assert text.splitlines()[-1].endswith("fastcnn.")
+    assert text.splitlines()[-1].endswith("train-b1 fastcnn (spread 33%).")
     assert "Too noisy" in text
 
 

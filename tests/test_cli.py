@@ -145,17 +145,17 @@ def test_the_other_recipes_train(recipe: str, run: Run, data: Path) -> None:
 def test_the_convnets_take_every_option(recipe: str, setting: str, published: str, run: Run, tmp_path: Path) -> None:
     """Other sizes and classes, mini-batches, files; then the model file is evaluated and reads an image."""
     larger = write_bars(tmp_path, (20, 16), 3)
-    options = ("--epochs", 2, "--batch-size", 30, "--limit", 200, "--seed", 5, "--learning-rate", 0.02)
+    options = ("--epochs", 2, "--batch-size", 30, "--limit", 100, "--seed", 5, "--learning-rate", 0.02)
     outputs = ("--model", "m.safetensors", "--history", "h.json")
     result = run("train", recipe, "--data", larger, *options, *outputs)
     assert (result.status, result.err) == (0, "")
-    for word in ("Epoch 2/2", "200 images", "2 epochs", setting, published, "as published"):
+    for word in ("Epoch 2/2", "100 images", "2 epochs", setting, published, "as published"):
         assert word in result.out
     assert "a step of the loops" not in result.out
     history = json.loads(Path("h.json").read_text())
     assert set(history) == KEYS
     assert all(set(epoch) == EPOCH_KEYS for epoch in history["epochs"])
-    assert (history["recipe"], history["seed"], history["n_train"], history["n_test"]) == (recipe, 5, 200, 80)
+    assert (history["recipe"], history["seed"], history["n_train"], history["n_test"]) == (recipe, 5, 100, 80)
 
     found = json.loads(run("evaluate", "m.safetensors", "--data", larger, "--json").out)
     assert found["accuracy"] == pytest.approx(history["epochs"][-1]["val_accuracy"])

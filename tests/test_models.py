@@ -90,7 +90,8 @@ def test_layers_are_named_as_keras_names_them_and_can_be_popped():
         (lambda: Sequential([Dense(3)]).get_weights(), ["input_shape="]),
         (lambda: Sequential([Dense(3)]).evaluate(X, Y), ["compile"]),
         (lambda: Sequential([Dense(3)]).compile("lion", "mse"), ["optimizer='lion'", "'sgd'", "'adam'"]),
-        (lambda: Sequential([Dense(3)]).compile("sgd", "hinge"), ["loss='hinge'", "'categorical_crossentropy'"]),
+        (lambda: Sequential([Dense(3)]).compile("sgd", "hinge"), ["loss='hinge'", "SparseCategoricalCrossentropy"]),
+        (lambda: Sequential([Dense(3)]).compile("sgd", "cross"), ["loss='cross'", "'categorical_crossentropy'"]),
         (lambda: Sequential([Dense(3)]).compile("sgd", metrics=["auc"]), ["metrics='auc'", "'accuracy'"]),
         (
             lambda: Sequential([Dense(3)]).compile("sgd", loss_weights=[1]),

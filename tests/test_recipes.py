@@ -126,7 +126,7 @@ def test_convnets_take_images_of_other_sizes_and_classes(name):
 @pytest.mark.parametrize("name", CONVNETS)
 def test_convnets_learn(name):
     images, labels = bars(200, shape=(18, 16))
-    result = recipes.train(name, data(images, labels, 100), epochs=10, batch_size=20, backend="im2col", seed=0)
+    result = recipes.train(name, data(images, labels, 100), epochs=10, batch_size=20, seed=0)
     losses = result.history.history["loss"]
     assert losses[-1] < losses[0] / 3
     assert result.history.history["val_accuracy"][-1] > 0.9

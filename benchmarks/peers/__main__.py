@@ -14,7 +14,7 @@ from benchmarks.comparing import Side
 from benchmarks.peers import problem
 from benchmarks.peers.participants import OURS, PEERS, Participant
 from benchmarks.peers.protocol import PeerError
-from benchmarks.peers.workloads import WORKLOADS, Workload
+from benchmarks.peers.workloads import GROUPS, Workload, workloads_of
 from fastcnn.datasets import mnist
 
 
@@ -28,11 +28,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "check shows that all compute the same network as fastcnn",
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(PEERS)} (default: all)")
+    parser.add_argument(
+        "--workloads",
+        nargs="+",
+        default=[group for group in GROUPS if group != "reach"],
+        metavar="NAME",
+        help="to check: see the report's",
+    )
     options = parser.parse_args(arguments)
     if unknown := set(options.names) - set(PEERS):
         parser.error(f"unknown peer {', '.join(sorted(unknown))}; expected some of {', '.join(PEERS)}")
     chosen = [peer for name, peer in PEERS.items() if not options.names or name in options.names]
-    return {"install": install, "list": show, "check": check}[options.what](chosen)
+    if options.what == "check":
+        try:
+            return check(chosen, workloads_of(options.workloads))
+        except ValueError as error:
+            parser.error(str(error))
+    return {"install": install, "list": show}[options.what](chosen)
 
 
 def install(peers: Sequence[Participant]) -> int:
@@ -57,16 +69,16 @@ def show(peers: Sequence[Participant]) -> int:
     return 0
 
 
-def check(peers: Sequence[Participant]) -> int:
+def check(peers: Sequence[Participant], workloads: Sequence[Workload]) -> int:
     """Run every variant of every workload for a few batches, and hold its result against fastcnn's."""
     failed = False
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "problem.npz"
         problem.make(mnist.train_images(), mnist.train_labels(), mnist.test_images()).save(path)
-        for workload in WORKLOADS.values():
+        for workload in workloads:
             for peer in peers:
                 with ExitStack() as stack:
-                    about = f"{workload.name:14} {peer.name:8}"
+                    about = f"{workload.name:30} {peer.name:8}"
                     try:
                         ours = comparing.start(OURS, workload, path, stack)
                         side = comparing.start(peer, workload, path, stack)

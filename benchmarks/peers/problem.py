@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.peers.shapes import ConvShape
+
 Array = NDArray[Any]
 
 #: The network: 8 filters of 3x3 without bias over 28x28 images, 2x2 max-pooling, a dense softmax layer.
@@ -66,3 +68,15 @@ def make(images: Array, labels: Array, test_images: Array, seed: int = 0) -> Pro
         weights=(rng.standard_normal((INPUTS, CLASSES)) / INPUTS).astype(np.float32),
         bias=np.zeros(CLASSES, np.float32),
     )
+
+
+def convolution(shape: ConvShape, seed: int = 0) -> tuple[Array, Array, Array]:
+    """Images (N, H, W, C), filters (kh, kw, C, F) and a gradient for the output (N, OH, OW, F), float32.
+
+    All normally distributed, no zeros; the filters scaled to give outputs of variance 1.
+    """
+    rng = np.random.default_rng(seed)
+    x, filters, grad_y = (
+        rng.standard_normal(size, np.float32) for size in (shape.image_shape, shape.filter_shape, shape.output_shape)
+    )
+    return x, filters / np.float32(np.sqrt(shape.kh**2 * shape.ic)), grad_y

@@ -7,7 +7,8 @@ Requests, and what the answer holds beside "ok":
 * ``{"do": "variants", "workload": {...}}``: "variants";
 * ``{"do": "prepare", "workload": {...}, "variant": ..., "samples": N}``: nothing; makes the task, not run yet;
 * ``{"do": "run", "times": N}``: "seconds" that one of N runs of the task took, on average;
-* ``{"do": "outcome"}``: "arrays", a dict of nested lists.
+* ``{"do": "restart", "seed": N}``: nothing; training begins anew, from other weights and in another order;
+* ``{"do": "outcome", "path": ...}``: nothing; writes what the task computed to that .npz file.
 
 An answer with "ok" false has "error" in one line instead. The worker ends when its input does.
 """
@@ -23,6 +24,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from benchmarks.peers.workloads import Workload
 
@@ -147,9 +150,16 @@ class Worker:
         """Seconds that one of so many runs of the prepared task took, on average."""
         return float(self.ask({"do": "run", "times": times})["seconds"])
 
+    def restart(self, seed: int) -> None:
+        self.ask({"do": "restart", "seed": seed})
+
     def outcome(self) -> dict[str, Any]:
-        """What the task computed: nested lists under the names that `Task.outcome` gives."""
-        return dict(self.ask({"do": "outcome"})["arrays"])
+        """What the task computed: arrays under the names that `Task.outcome` gives."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "outcome.npz"
+            self.ask({"do": "outcome", "path": str(path)})
+            with np.load(path, allow_pickle=False) as file:
+                return {name: file[name] for name in file.files}
 
     def close(self) -> None:
         """End the process."""

@@ -8,9 +8,11 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from benchmarks.peers.engines import EngineProtocol, Task
+import numpy as np
+
+from benchmarks.peers.engines import EngineProtocol, Restartable, Task
 from benchmarks.peers.problem import Problem
 from benchmarks.peers.protocol import decode, encode
 from benchmarks.peers.workloads import Workload
@@ -63,8 +65,11 @@ class Server:
             task.run()
         return {"seconds": (time.perf_counter() - begun) / times}
 
-    def _do_outcome(self, request: dict[str, Any]) -> dict[str, Any]:
-        return {"arrays": {name: array.tolist() for name, array in self._prepared().outcome().items()}}
+    def _do_restart(self, request: dict[str, Any]) -> None:
+        cast("Restartable", self._prepared()).restart(int(request["seed"]))
+
+    def _do_outcome(self, request: dict[str, Any]) -> None:
+        np.savez(request["path"], **self._prepared().outcome())
 
     def _prepared(self) -> Task:
         if self._task is None:

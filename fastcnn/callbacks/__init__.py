@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fastcnn import absent
 from fastcnn.callbacks.base import Callback, CallbackList, Logs
 from fastcnn.callbacks.control import EarlyStopping, LambdaCallback, LearningRateScheduler, ReduceLROnPlateau
 from fastcnn.callbacks.monitor import Monitor
@@ -24,3 +25,5 @@ __all__ = [
     "report",
     "verbose_level",
 ]
+
+__getattr__ = absent.getter(__name__)

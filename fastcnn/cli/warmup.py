@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastcnn import backends, blog, recipes
+from fastcnn import backends, blog, layers, losses, models, optimizers, recipes, utils
 from fastcnn.backends.numba import jit
 
 #: Image size and classes of the recipes, in case a kernel knows them when it is compiled.
@@ -37,6 +37,7 @@ def warm_up(on_kernel: Callable[[str], None] | None = None) -> jit.Compilation:
                 for batch_size in BATCH_SIZES if recipe.batch_size == 1 else (recipe.batch_size,):
                     _run_recipe(recipe, images, labels, batch_size)
         _run_operations(rng)
+        _run_other_layers(pixels, labels)
         _run_tutorial(pixels[0])
     return compiled
 
@@ -68,6 +69,28 @@ def _run_operations(rng: np.random.Generator) -> None:
     grad_flat, _, _ = ops.dense_backward(grad_logits, flat, weights)
     grad_y = ops.maxpool2d_backward(grad_flat.reshape(pooled.shape), winners, y.shape, (2, 2))
     ops.conv2d_backward(grad_y, x, filters)
+
+
+def _run_other_layers(pixels: NDArray[np.uint8], labels: NDArray[Any]) -> None:
+    """A step of a network with the layers that no recipe has, with each optimizer."""
+    for optimizer in (optimizers.SGD(momentum=0.9), optimizers.Adam(), optimizers.RMSprop(), optimizers.Adadelta()):
+        model = models.Sequential(
+            [
+                layers.Input((*IMAGE, 1)),
+                layers.ZeroPadding2D(),
+                layers.Conv2D(3, 3, strides=2),
+                layers.BatchNormalization(),
+                layers.Activation("gelu"),
+                layers.AveragePooling2D(),
+                layers.MaxPooling2D(3),
+                layers.Flatten(),
+                layers.Dense(CLASSES, activation="softmax"),
+                layers.Dense(CLASSES, activation="softmax"),
+            ]
+        )
+        model.compile(optimizer, losses.CategoricalCrossentropy(label_smoothing=0.1))
+        model.fit(pixels, utils.to_categorical(labels, CLASSES), verbose=0)
+        model.predict(pixels, verbose=0)
 
 
 def _run_tutorial(pixels: NDArray[np.uint8]) -> None:

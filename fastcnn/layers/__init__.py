@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fastcnn import absent
 from fastcnn.layers.activations import Activation, LeakyReLU, ReLU, Softmax
 from fastcnn.layers.augmentation import RandomRotation, RandomTranslation, RandomZoom
 from fastcnn.layers.base import Layer
@@ -35,6 +36,11 @@ __all__ = [
     "ZeroPadding2D",
 ]
 
+#: Other names that Keras has for the same.
+Convolution2D = Conv2D
+MaxPool2D, AvgPool2D = MaxPooling2D, AveragePooling2D
+GlobalMaxPool2D, GlobalAvgPool2D = GlobalMaxPooling2D, GlobalAveragePooling2D
+
 #: Every layer that runs, by name, as model files name them.
 LAYERS: dict[str, type[Layer]] = {
     cls.__name__: cls
@@ -60,3 +66,5 @@ LAYERS: dict[str, type[Layer]] = {
         Dense,
     )
 }
+
+__getattr__ = absent.getter(__name__)

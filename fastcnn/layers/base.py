@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -92,6 +92,14 @@ class Layer:
             self.declared_input_shape = arguments.shape(f"{kind}: input_shape", input_shape)
         self.input_shape: Shape | None = None
         self.parameters: dict[str, Parameter] = {}
+
+    def __call__(self, *inputs: object) -> NoReturn:
+        """Keras' functional style, ``layer(x)``, isn't available.
+
+        Raises:
+            ArgumentError: always.
+        """
+        raise ArgumentError(f"{self.label}: layers aren't called here; give them to Sequential, in order")
 
     @property
     def label(self) -> str:

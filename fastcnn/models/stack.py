@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 from rich.console import Console
 
-from fastcnn import arguments, backends, stages, utils
+from fastcnn import absent, arguments, backends, stages, utils
 from fastcnn.errors import ArgumentError
 from fastcnn.layers import Input, Layer
 from fastcnn.layers.base import Array, Parameter, Shape, assign_all
@@ -51,6 +51,13 @@ class Stack:
         self._weight_draws, self._shuffler, self._masks = (np.random.default_rng(stream) for stream in streams)
         for layer in layers or ():
             self.add(layer)
+
+    if not TYPE_CHECKING:  # or every attribute would be known to exist
+
+        def __getattr__(self, name: str) -> Any:
+            instead = absent.advice("Sequential", name)
+            advice = "" if instead is None else f"; {instead}"
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}{advice}", name=name, obj=self)
 
     def changed(self) -> None:
         """Called after every change of the structure."""

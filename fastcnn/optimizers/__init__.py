@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastcnn import arguments
+from fastcnn import absent, arguments
 from fastcnn.errors import ArgumentError
 from fastcnn.optimizers import schedules
 from fastcnn.optimizers.adaptive import Adadelta, Adam, AdamW, RMSprop
@@ -54,3 +54,6 @@ def get(optimizer: str | Optimizer | dict[str, Any]) -> Optimizer:
 def serialize(optimizer: Optimizer) -> dict[str, Any]:
     """A description of `optimizer` fit for JSON, which `get` reads."""
     return {"class": type(optimizer).__name__, "config": optimizer.get_config()}
+
+
+__getattr__ = absent.getter(__name__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from types import ModuleType
@@ -144,6 +145,12 @@ class Optimizer:
                 self._step_in_blocks(rate, *arrays)
             parameter.changed()
         self.iterations += 1
+
+    def warm_up(self, parameter: Parameter, kernels: ModuleType | None) -> None:
+        """Compile or load what `apply` needs for a weight like `parameter`, and change nothing."""
+        trial, weight = copy.copy(self), copy.copy(parameter)
+        trial._states, weight.value = {}, np.zeros(1, parameter.value.dtype)
+        trial.apply([weight], [weight.value.copy()], kernels)
 
     def _step_in_blocks(self, rate: float, *arrays: Array) -> None:
         for start in range(0, arrays[0].size, BLOCK):

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from fastcnn import arguments
+from fastcnn import absent, arguments
 from fastcnn.errors import ArgumentError
 
 
@@ -201,3 +201,6 @@ def get(schedule: LearningRateSchedule | dict[str, Any]) -> LearningRateSchedule
 def serialize(schedule: LearningRateSchedule) -> dict[str, Any]:
     """A description of `schedule` fit for JSON, which `get` reads."""
     return {"class": type(schedule).__name__, "config": schedule.get_config()}
+
+
+__getattr__ = absent.getter(__name__)

@@ -154,6 +154,8 @@ class StagePlan:
         with self.unchanged_generators():
             outputs = self.forward(images[:1], training=True, keep=True)
         self.backward(self.objective.measure(outputs, labels[:1])[1])
+        for parameter in [p for stage in self.stages for p in stage.parameters][:1]:
+            optimizer.warm_up(parameter, self._kernels)
 
     @contextmanager
     def unchanged_generators(self) -> Iterator[None]:

@@ -44,7 +44,7 @@ class ZeroPadding2DStage(Stage):
         return np.ascontiguousarray(grad_y[:, above : above + height, left : left + width])
 
 
-#: Dropout draws whole numbers below this: a rate is rounded to 16 bits, and what remains is scaled by that rate.
+#: Dropout draws whole numbers below this: the share of numbers that it drops is the rate, rounded to 16 bits.
 _DRAWS = 1 << 16
 
 
@@ -69,7 +69,7 @@ class DropoutStage(Stage):
         dropped = min(round(self.layer.rate * _DRAWS), _DRAWS - 1)
         draws = self.generator.bit_generator.random_raw(-(-x.size // 4)).view(np.uint16)[: x.size]
         kept = (draws >= dropped).reshape(x.shape)
-        self._factors = np.multiply(kept, x.dtype.type(_DRAWS / (_DRAWS - dropped)), dtype=x.dtype)
+        self._factors = np.multiply(kept, x.dtype.type(1.0 / (1.0 - self.layer.rate)), dtype=x.dtype)
         y: Array = x * self._factors
         return y
 

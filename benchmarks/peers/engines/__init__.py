@@ -6,9 +6,12 @@ batches cut beforehand) belongs into `task`; `Task.run` is what is timed and ret
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
+import numpy as np
+
+from benchmarks.peers.networks import NETWORKS, Network
 from benchmarks.peers.problem import Array, Problem
 from benchmarks.peers.workloads import Workload
 
@@ -20,7 +23,19 @@ class Task(Protocol):
         """Do it all and wait for the end."""
 
     def outcome(self) -> dict[str, Array]:
-        """After training `filters`, `weights` and `bias` as in `Problem`; after inference `probabilities`."""
+        """What was computed.
+
+        After training the tutorial's network `filters`, `weights` and `bias` as in `Problem`; after training another
+        the weights, named and laid out as `Network.weights` gives them; after inference `probabilities`; after a
+        convolution `result`.
+        """
+
+
+class Restartable(Task, Protocol):
+    """Training of a deep network: what "reach" needs beside."""
+
+    def restart(self, seed: int) -> None:
+        """Go back to the start with other weights, order and dropout; nothing that is compiled is lost."""
 
 
 class EngineProtocol(Protocol):
@@ -39,9 +54,32 @@ class EngineProtocol(Protocol):
         """The work on the first `samples` images, from the problem's weights."""
 
 
+def named(weights: Iterable[Array]) -> dict[str, Array]:
+    """A deep network's weights for `Task.outcome`."""
+    return {f"weights {number}": array for number, array in enumerate(weights)}
+
+
+def network_of(workload: Workload) -> Network:
+    """The deep network that a workload names, without dropout where it says so."""
+    network = NETWORKS[workload.network]
+    return network if workload.dropout else network.without_dropout()
+
+
+def orders(workload: Workload, samples: int, seed: int) -> Iterator[Array]:
+    """The order in which each run visits the samples: as they come, or in "reach" a new one every time."""
+    rng = np.random.default_rng(seed)
+    while True:
+        yield rng.permutation(samples) if workload.kind == "reach" else np.arange(samples)
+
+
+def rates_of(network: Network, workload: Workload) -> Array:
+    """The learning rates of the steps of whole epochs of all the workload's samples; after them, the last one stays."""
+    return network.rates(workload.epochs * -(-workload.samples // workload.batch_size))
+
+
 def in_batches(ways: Iterable[str], workload: Workload, sizes: Iterable[int]) -> list[str]:
     """The variants of inference: every way with every batch size, where the workload leaves that to the library."""
-    if workload.kind == "train" or workload.batch_size:
+    if workload.batch_size:
         return list(ways)
     return [f"{way}, {size} at a time" for way in ways for size in sizes]
 

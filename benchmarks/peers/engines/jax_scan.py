@@ -13,7 +13,7 @@ import jaxlib
 import numpy as np
 from jax import lax
 
-from benchmarks.peers.engines import in_batches, way_and_batch
+from benchmarks.peers.engines import Task, in_batches, jax_deep, way_and_batch
 from benchmarks.peers.problem import CLASSES, FILTERS, LEARNING_RATE, POOLED, Array, Problem, scaled
 from benchmarks.peers.workloads import Workload
 
@@ -36,9 +36,16 @@ class Engine:
         }
 
     def variants(self, workload: Workload) -> list[str]:
-        return in_batches(FORWARD, workload, (100, 1000))
+        if workload.convolves:
+            return list(jax_deep.CONVOLUTIONS)
+        ways = FORWARD if workload.network == "tutorial" else jax_deep.CONVOLUTIONS
+        return in_batches(ways, workload, (100, 1000))
 
-    def task(self, workload: Workload, variant: str, samples: int, problem: Problem) -> Training | Inference:
+    def task(self, workload: Workload, variant: str, samples: int, problem: Problem) -> Task:
+        if workload.convolves:
+            return jax_deep.Convolution(workload, variant)
+        if workload.network != "tutorial":
+            return jax_deep.task(workload, *way_and_batch(variant, workload), samples, problem)
         parameters = tuple(jnp.array(array) for array in (problem.filters, problem.weights, problem.bias))
         way, batch_size = way_and_batch(variant, workload)
         logits = FORWARD[way]

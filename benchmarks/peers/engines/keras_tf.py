@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.peers.engines import in_batches, way_and_batch
+from benchmarks.peers.engines import Task, in_batches, keras_convolution, keras_deep, way_and_batch
 from benchmarks.peers.problem import CLASSES, FILTERS, LEARNING_RATE, Array, Problem, scaled
 from benchmarks.peers.workloads import Workload
 
@@ -39,10 +39,19 @@ class Engine:
         }
 
     def variants(self, workload: Workload) -> list[str]:
+        if workload.convolves:
+            return list(keras_convolution.WAYS)
+        if workload.network != "tutorial":
+            ways = keras_deep.TRAINING if workload.trains else keras_deep.INFERENCE
+            return in_batches(ways, workload, (100, 1000))
         return in_batches(TRAINING if workload.kind == "train" else INFERENCE, workload, (1000, 10_000))
 
-    def task(self, workload: Workload, variant: str, samples: int, problem: Problem) -> Training | Inference:
+    def task(self, workload: Workload, variant: str, samples: int, problem: Problem) -> Task:
+        if workload.convolves:
+            return keras_convolution.Convolution(workload, variant)
         way, batch_size = way_and_batch(variant, workload)
+        if workload.network != "tutorial":
+            return keras_deep.task(workload, way, batch_size, samples, problem)
         keras.backend.clear_session()
         model = keras.Sequential(
             [

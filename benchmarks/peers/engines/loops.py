@@ -23,6 +23,8 @@ class Engine:
         return {"numpy": np.__version__, "python": platform.python_version()}
 
     def variants(self, workload: Workload) -> list[str]:
+        if workload.network != "tutorial" or workload.convolves:
+            return []
         return ["patch by patch"] if workload.kind == "predict" or workload.batch_size == 1 else []
 
     def task(self, workload: Workload, variant: str, samples: int, problem: Problem) -> Training | Inference:

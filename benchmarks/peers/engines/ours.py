@@ -8,6 +8,7 @@ import numba
 import numpy as np
 
 import fastcnn
+from benchmarks.peers.engines import Task, ours_deep
 from benchmarks.peers.problem import CLASSES, FILTERS, LEARNING_RATE, Array, Problem
 from benchmarks.peers.workloads import Workload
 from fastcnn import utils
@@ -37,7 +38,9 @@ class Engine:
         }
 
     def variants(self, workload: Workload) -> list[str]:
-        return ["fit" if workload.kind == "train" else "predict"]
+        if workload.convolves:
+            return ["kernel"]
+        return ["fit" if workload.trains else "predict"]
 
     def model(self, problem: Problem, ties: str) -> Sequential:
         """The network with the problem's weights, compiled."""
@@ -54,7 +57,11 @@ class Engine:
         model.compile(SGD(LEARNING_RATE), "sparse_categorical_crossentropy", ["accuracy"])
         return model
 
-    def task(self, workload: Workload, variant: str, samples: int, problem: Problem) -> Training | Inference:
+    def task(self, workload: Workload, variant: str, samples: int, problem: Problem) -> Task:
+        if workload.convolves:
+            return ours_deep.Convolution(workload)
+        if workload.network != "tutorial":
+            return ours_deep.task(workload, samples, problem, self.backend)
         model = self.model(problem, "all" if variant.endswith("ties all") else "first")
         if workload.kind == "train":
             return Training(model, problem.images[:samples], problem.labels[:samples], workload.batch_size)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from benchmarks.peers.engines import in_batches, way_and_batch
+from benchmarks.peers.engines import Task, in_batches, pytorch_convolution, pytorch_deep, way_and_batch
 from benchmarks.peers.problem import CLASSES, FILTERS, LEARNING_RATE, POOLED, Array, Problem, scaled
 from benchmarks.peers.workloads import Workload
 
@@ -32,15 +32,23 @@ class Engine:
         return {"torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version()}
 
     def variants(self, workload: Workload) -> list[str]:
+        if workload.convolves:
+            return list(pytorch_convolution.LAYOUTS)
+        if workload.network != "tutorial":
+            return in_batches(pytorch_deep.WAYS[workload.trains], workload, (100, 1000))
         ways = ("eager", "eager, channels last", "torch.compile", "torch.compile, channels last")
         return in_batches(ways, workload, (1000, 10_000))
 
-    def task(self, workload: Workload, variant: str, samples: int, problem: Problem) -> Training | Inference:
+    def task(self, workload: Workload, variant: str, samples: int, problem: Problem) -> Task:
+        if workload.convolves:
+            return pytorch_convolution.Convolution(workload, variant)
         way, batch_size = way_and_batch(variant, workload)
+        torch._dynamo.reset()
+        if workload.network != "tutorial":
+            return pytorch_deep.task(workload, way, batch_size, samples, problem)
         layout = torch.channels_last if way.endswith("channels last") else torch.contiguous_format
         network = Network(problem, layout)
         compiled = way.startswith("torch.compile")
-        torch._dynamo.reset()
         if workload.kind == "train":
             images = network.images(problem.images[:samples])
             labels = torch.from_numpy(problem.labels[:samples])

@@ -1,8 +1,8 @@
 """Convolution, forward and backward, on all cores.
 
 * Forward is a direct convolution: eight output pixels and a vector of filters at a time in registers.
-* The gradient for the images is a convolution as well, by the same kernel: of the gradient, its pixels pulled
-  apart by the strides and with zeros around them, with the filters turned by half a turn.
+* The gradient for the images: four pixels of the gradient are multiplied with three vectors of the filters at a
+  time, summed over the filters in registers, and the sums are added to the pixels' windows.
 * The gradient for the filters is summed in registers, eight taps and a vector of filters at a time.
 
 Samples are dealt to a number of chunks that depends on the shapes alone, each with its own gradients of the
@@ -12,6 +12,7 @@ with 2x2 max-pooling behind it.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ EVERYTHING = np.zeros(0, np.float32)
 
 Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]
-Frame = tuple[int, int, int, int, int, int]
+Frame = tuple[int, int, int, int]
 
 
 def conv2d_forward(
@@ -100,7 +101,11 @@ def forward(
     """Return `conv2d_forward`'s result, but nothing less than `least` (0 for ReLU), in an array of the workspace."""
     height, width = checks.output_size(x.shape, filters.shape[:2], strides, padding)
     y = workspace.array("y", (len(x), height, width, filters.shape[3]))
-    _convolve(x, EVERYTHING, frame_of(x.shape, padding), filters, bias, least, strides, y, workspace)
+    packed, start = packed_filters(filters, bias)
+    frame = frame_of(x.shape, padding)
+    scratch = workspace.array("forward", (min(len(x), CHUNKS), LANES + margin(x, frame)))
+    windows = windows_of(y.shape, frame, strides, filters.shape[2])
+    kernels.convolve(x, frame, packed, filters.shape[0], start, np.float32(least), windows, scratch, y)
     return y
 
 
@@ -115,15 +120,41 @@ def input_gradient(
 ) -> FloatArray:
     """Return the gradient for images of `input_shape`; with `kept`, gradients count only where that is positive."""
     workspace = workspace or Workspace()
-    _, height, width, _ = input_shape
-    kernel_height, kernel_width, _, _ = filters.shape
-    # Row i of x is under tap a of the window that begins at i + top - a; the first has a = kernel_height - 1.
-    top, left = kernel_height - 1 - int(padding[0][0]), kernel_width - 1 - int(padding[1][0])
-    frame = (height + kernel_height - 1, width + kernel_width - 1, top, left, int(strides[0]), int(strides[1]))
+    frame = frame_of(input_shape, padding)
+    channels = input_shape[3]
+    grouped, offsets = grouped_filters(filters, frame[1] * channels, kernels.WINDOW_GROUP)
+    windows = windows_of(grad_y.shape, frame, strides, channels)
     grad_x = workspace.array("grad_x", input_shape)
-    turned = np.ascontiguousarray(filters[::-1, ::-1].swapaxes(2, 3))
-    _convolve(grad_y, kept, frame, turned, None, -np.inf, (1, 1), grad_x, workspace)
+    # A window's last vector may reach LANES floats behind the image.
+    image = padded_width(frame[0] * frame[1] * channels + LANES)
+    masked = padded_width(grad_y[0].size) if kept.size else 0
+    scratch = workspace.array("windows", (min(len(grad_y), CHUNKS), image + masked))
+    kernels.add_windows(grad_y, kept, frame, grouped, offsets, windows, scratch, grad_x)
     return grad_x
+
+
+def grouped_filters(filters: NDArray[Any], row: int, group: int) -> tuple[FloatArray, NDArray[np.int64]]:
+    """Return each filter's rows in whole vectors, `group` of these together, and where in a window each vector is.
+
+    The first group is filled up with copies of its first vector. Kernels read all vectors of a group before they
+    write the first, and write them in order, so that the copies are written over.
+
+    Args:
+        filters: (kernel height, kernel width, C, F).
+        row: floats from one row of the images to the next.
+        group: vectors of a group.
+
+    Returns:
+        The vectors (groups, F, group * LANES) and their offsets (groups * group,).
+    """
+    kernel_height, kernel_width, channels, count = filters.shape
+    run = kernel_width * channels
+    vectors = padded_width(run) // LANES
+    order = np.concatenate([[0] * (-kernel_height * vectors % group), np.arange(kernel_height * vectors)]).astype(int)
+    rows = np.zeros((count, kernel_height, vectors * LANES), np.float32)
+    rows[:, :, :run] = float32(filters).reshape(kernel_height, run, count).transpose(2, 0, 1)
+    grouped = rows.reshape(count, -1, LANES)[:, order].reshape(count, -1, group * LANES).swapaxes(0, 1)
+    return np.ascontiguousarray(grouped), (order // vectors * row + order % vectors * LANES).astype(np.int64)
 
 
 def filter_gradient(
@@ -145,7 +176,7 @@ def filter_gradient(
     chunks = chunks_of(len(x), vectors * len(offsets) * LANES)
     out_width = grad_y.shape[2]
     packed = vectors * max(1, kernels.BLOCK_PIXELS // out_width) * out_width * LANES
-    scratch = workspace.array(f"filter {frame}", (chunks, padded_width(packed + margin(x, frame))))
+    scratch = workspace.array("filter", (chunks, padded_width(packed + margin(x, frame))))
     partial_filters = workspace.array("grad_filters", (chunks, vectors, len(offsets), LANES))
     partial_bias = workspace.array("grad_bias", (chunks, vectors * LANES))
     partial_filters.fill(0)
@@ -155,24 +186,6 @@ def filter_gradient(
     by_tap = partial_filters.sum(axis=0).swapaxes(0, 1).reshape(len(offsets), -1)
     grad_filters = np.ascontiguousarray(by_tap[:taps, :count]).reshape(kernel_height, kernel_width, channels, count)
     return grad_filters, partial_bias.sum(axis=0)[:count]
-
-
-def _convolve(
-    x: FloatArray,
-    kept: FloatArray,
-    frame: Frame,
-    filters: NDArray[Any],
-    bias: NDArray[Any] | None,
-    least: float,
-    strides: Pair,
-    y: FloatArray,
-    workspace: Workspace,
-) -> None:
-    packed, start = packed_filters(filters, bias)
-    need = LANES + (padded_width(frame[0] * frame[1] * x.shape[3]) if kept.size else margin(x, frame))
-    scratch = workspace.array(f"convolve {frame}", (min(len(x), CHUNKS), need))
-    windows = windows_of(y.shape, frame, strides, filters.shape[2])
-    kernels.convolve(x, kept, frame, packed, filters.shape[0], start, np.float32(least), windows, scratch, y)
 
 
 def packed_filters(filters: NDArray[Any], bias: NDArray[Any] | None) -> tuple[FloatArray, FloatArray]:
@@ -189,15 +202,16 @@ def frame_of(shape: tuple[int, ...], padding: Padding) -> Frame:
     """Return the frame of images with zeros around them: see `conv_kernels`."""
     _, height, width, _ = shape
     (top, bottom), (left, right) = padding
-    return int(top + height + bottom), int(left + width + right), int(top), int(left), 1, 1
+    return int(top + height + bottom), int(left + width + right), int(top), int(left)
 
 
 def margin(x: FloatArray, frame: Frame) -> int:
     """Return the floats of one image's workspace, none where the image fills its frame."""
     _, height, width, channels = x.shape
-    return 0 if frame == (height, width, 0, 0, 1, 1) else padded_width(frame[0] * frame[1] * channels)
+    return 0 if frame == (height, width, 0, 0) else padded_width(frame[0] * frame[1] * channels)
 
 
+@functools.lru_cache(maxsize=256)
 def windows_of(output: tuple[int, ...], frame: Frame, strides: Pair, channels: int) -> NDArray[np.int64]:
     """Return where in the workspace each output pixel's window begins, filled up to a multiple of ROWS."""
     _, height, width, _ = output

@@ -5,9 +5,9 @@ other in memory, and so are the filters' taps: the kernels know runs only, never
 copied; the kernels read images in place. Only where the image needs a margin of zeros is it copied, one sample
 at a time, to a workspace that stays in the cache.
 
-That workspace is described by a `frame`, a tuple: its height and width, where in it the image's first pixel
-goes (row, column; it may be outside), and the distances from one pixel of the image to the next (down, right).
-Each chunk of samples has one row of `scratch` for it. A margin is never written to and remains zero.
+That workspace is described by a `frame`, a tuple: its height and width, and the row and column of the image's
+first pixel in it. Each chunk of samples has one row of `scratch` for it. A margin is never written to and remains
+zero.
 
 The copying helpers are kernels of their own: inlined, they doubled the time that compiling takes.
 """
@@ -38,37 +38,34 @@ from fastcnn.backends.numba.simd import (
 #: in the first-level cache while all taps go over them.
 BLOCK_PIXELS = 128
 
+#: Vectors of a filter that `add_windows` takes at once, for four pixels.
+WINDOW_GROUP = 3
+
 
 @jit_inline
 def _fills(frame, height, width):
     """Whether the image is the whole workspace, so that none is needed."""
-    return frame == (height, width, 0, 0, 1, 1)
+    return frame == (height, width, 0, 0)
 
 
 @jit
-def place(image, mask, masked, height, width, channels, frame, work):
-    """Copy an image (height, width, channels) to its place in the workspace; what falls outside is left out.
-
-    With `masked`, zeros are written where `mask` is not above zero.
-    """
-    work_height, work_width, top, left, down, right = frame
-    first = max(0, -(left // right))  # the first column with left + column * right >= 0
-    last = min(width, -((left - work_width) // right))
-    together = right == 1
-    length = max(0, last - first) * channels if together else channels
+def place(image, height, width, channels, frame, work):
+    """Copy an image (height, width, channels) to its place in the workspace."""
+    _, work_width, top, left = frame
     for i in range(height):
-        row = top + i * down
-        if row < 0 or row >= work_height:
-            continue
-        for j in range(first, min(last, first + 1) if together else last):
-            to = (row * work_width + left + j * right) * channels
-            at = (i * width + j) * channels
-            if masked:
-                for k in range(length):
-                    work[to + k] = image[at + k] if mask[at + k] > 0 else np.float32(0)
-            else:
-                for k in range(length):
-                    work[to + k] = image[at + k]
+        to = ((top + i) * work_width + left) * channels
+        for k in range(width * channels):
+            work[to + k] = image[i * width * channels + k]
+
+
+@jit
+def take_out(work, height, width, channels, frame, image):
+    """Copy an image (height, width, channels) back from its place in the workspace."""
+    _, work_width, top, left = frame
+    for i in range(height):
+        at = ((top + i) * work_width + left) * channels
+        for k in range(width * channels):
+            image[i * width * channels + k] = work[at + k]
 
 
 @jit_inline
@@ -106,12 +103,12 @@ def _sums(image, row, windows, p, w, kernel_height, run, start):
 
 
 @parallel_jit
-def convolve(x, kept, frame, packed, kernel_height, bias, floor, windows, scratch, y):
+def convolve(x, frame, packed, kernel_height, bias, floor, windows, scratch, y):
     """Fill `y` (N, OH, OW, F) with the sums of `x` (N, H, W, C), each image put into its frame, times `packed`.
 
     `packed` (vectors, taps, LANES) are the filters as `panels` cuts them; `bias` one number for each lane;
     `windows` where in the workspace each output pixel's window begins, filled up to a multiple of ROWS. No result
-    is less than `floor`. Where `kept` is not empty, pixels of `x` count only where it is above zero.
+    is less than `floor`.
     """
     samples, height, width, channels = x.shape
     count = y.shape[3]
@@ -120,7 +117,6 @@ def convolve(x, kept, frame, packed, kernel_height, bias, floor, windows, scratc
     taps = packed.shape[1]
     run = taps // kernel_height
     chunks = scratch.shape[0]
-    masked = kept.size > 0
     least = splat(floor)
     for chunk_index in prange(chunks):
         chunk = np.intp(chunk_index)
@@ -128,9 +124,8 @@ def convolve(x, kept, frame, packed, kernel_height, bias, floor, windows, scratc
         work = shifted(spare, LANES)
         for n in range(samples * chunk // chunks, samples * (chunk + 1) // chunks):
             image = shifted(address(x), n * height * width * channels)
-            if masked or not _fills(frame, height, width):
-                mask = shifted(address(kept), n * height * width * channels if masked else 0)
-                place(image, mask, masked, height, width, channels, frame, work)
+            if not _fills(frame, height, width):
+                place(image, height, width, channels, frame, work)
                 image = work
             out = shifted(address(y), n * pixels * count)
             for p in range(0, pixels, ROWS):
@@ -197,7 +192,7 @@ def convolve_pooled(x, frame, packed, kernel_height, bias, floor, windows, scrat
         for n in range(samples * chunk // chunks, samples * (chunk + 1) // chunks):
             image = shifted(address(x), n * height * width * channels)
             if not _fills(frame, height, width):
-                place(image, image, False, height, width, channels, frame, work)
+                place(image, height, width, channels, frame, work)
                 image = work
             out = shifted(address(y), n * pixels * count)
             won = shifted(address(winners), n * pixels * stride)
@@ -237,7 +232,7 @@ def filter_gradient(grad_y, kept, x, frame, strides, offsets, scratch, partial_f
         for n in range(samples * chunk // chunks, samples * (chunk + 1) // chunks):
             image = shifted(address(x), n * height * width * channels)
             if not _fills(frame, height, width):
-                place(image, image, False, height, width, channels, frame, work)
+                place(image, height, width, channels, frame, work)
                 image = work
             for top in range(0, out_height, block_rows):
                 rows = min(block_rows, out_height - top)
@@ -299,3 +294,70 @@ def _pack(grad, mask, masked, count, v, pixels, g, grad_b):
                 g[p * LANES + lane] = grad[at] if f < count and (not masked or mask[at] > 0) else np.float32(0)
             total = total + load(g, p * LANES)
     store(grad_b, v * LANES, total)
+
+
+@jit_inline
+def _add_group(target, o0, o1, o2, a0, a1, a2):
+    """Add three vectors to one window; all are read before one is written, as `grouped_filters` wants it."""
+    t0, t1, t2 = load(target, o0) + a0, load(target, o1) + a1, load(target, o2) + a2
+    store(target, o0, t0)
+    store(target, o1, t1)
+    store(target, o2, t2)
+
+
+@parallel_jit
+def add_windows(grad_y, kept, frame, grouped, offsets, windows, scratch, grad_x):
+    """Fill `grad_x` (N, H, W, C): add each pixel of `grad_y` times the filters to the pixel's window.
+
+    `grouped` and `offsets` are from `grouped_filters`, with groups of WINDOW_GROUP. Where `kept` is not empty,
+    gradients count only where it is above zero.
+    """
+    samples, height, width, channels = grad_x.shape
+    groups, count, _ = grouped.shape
+    pixels = grad_y.shape[1] * grad_y.shape[2]
+    row = frame[1] * channels
+    work_size = frame[0] * row
+    zero = splat(np.float32(0))
+    masked = kept.size > 0
+    chunks = scratch.shape[0]
+    for chunk_index in prange(chunks):
+        chunk = np.intp(chunk_index)
+        work = shifted(address(scratch), chunk * scratch.shape[1])
+        copy = shifted(work, scratch.shape[1] - (pixels * count + LANES - 1) // LANES * LANES if masked else 0)
+        for n in range(samples * chunk // chunks, samples * (chunk + 1) // chunks):
+            for k in range(work_size):
+                work[k] = np.float32(0)
+            grad = shifted(address(grad_y), n * pixels * count)
+            if masked:
+                mask = shifted(address(kept), n * pixels * count)
+                for k in range(pixels * count):
+                    copy[k] = grad[k] if mask[k] > 0 else np.float32(0)
+                grad = copy
+            for p in range(0, pixels, 4):
+                left = min(4, pixels - p)
+                g0, g1 = shifted(grad, p * count), shifted(grad, (p + min(1, left - 1)) * count)
+                g2, g3 = shifted(grad, (p + min(2, left - 1)) * count), shifted(grad, (p + min(3, left - 1)) * count)
+                for group in range(groups):
+                    o0, o1, o2 = offsets[3 * group], offsets[3 * group + 1], offsets[3 * group + 2]
+                    w = shifted(address(grouped), group * count * 3 * LANES)
+                    a0, a1, a2, b0, b1, b2 = zero, zero, zero, zero, zero, zero
+                    c0, c1, c2, d0, d1, d2 = zero, zero, zero, zero, zero, zero
+                    for f in range(count):
+                        w0, w1 = load(w, 3 * f * LANES), load(w, (3 * f + 1) * LANES)
+                        w2 = load(w, (3 * f + 2) * LANES)
+                        value = splat(g0[f])
+                        a0, a1, a2 = fma(value, w0, a0), fma(value, w1, a1), fma(value, w2, a2)
+                        value = splat(g1[f])
+                        b0, b1, b2 = fma(value, w0, b0), fma(value, w1, b1), fma(value, w2, b2)
+                        value = splat(g2[f])
+                        c0, c1, c2 = fma(value, w0, c0), fma(value, w1, c1), fma(value, w2, c2)
+                        value = splat(g3[f])
+                        d0, d1, d2 = fma(value, w0, d0), fma(value, w1, d1), fma(value, w2, d2)
+                    _add_group(shifted(work, windows[p]), o0, o1, o2, a0, a1, a2)
+                    if left > 1:
+                        _add_group(shifted(work, windows[p + 1]), o0, o1, o2, b0, b1, b2)
+                    if left > 2:
+                        _add_group(shifted(work, windows[p + 2]), o0, o1, o2, c0, c1, c2)
+                    if left > 3:
+                        _add_group(shifted(work, windows[p + 3]), o0, o1, o2, d0, d1, d2)
+            take_out(work, height, width, channels, frame, shifted(address(grad_x), n * height * width * channels))

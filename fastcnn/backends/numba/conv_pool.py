@@ -11,6 +11,7 @@ each entry the window of the image is added to the filter's gradient, and the fi
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -20,16 +21,18 @@ from numpy.typing import NDArray
 from fastcnn.backends.numba import conv_kernels as kernels
 from fastcnn.backends.numba.conv import (
     CHUNKS,
+    Frame,
     Padding,
     chunks_of,
     frame_of,
+    grouped_filters,
     margin,
     packed_filters,
     windows_of,
 )
-from fastcnn.backends.numba.conv_kernels import place
+from fastcnn.backends.numba.conv_kernels import place, take_out
 from fastcnn.backends.numba.jit import jit, jit_inline, parallel_jit
-from fastcnn.backends.numba.packing import ROWS, FloatArray, Workspace, float32, padded_width
+from fastcnn.backends.numba.packing import ROWS, FloatArray, Workspace, padded_width
 from fastcnn.backends.numba.simd import LANES, address, fma, load, shifted, splat, store
 
 #: Vectors of one filter that are in registers together: with as many of its gradient, half of the 32 of AVX-512.
@@ -69,12 +72,18 @@ def conv_pool_forward(
     y = workspace.array("y", (len(x), height, width, filters.shape[3]))
     winners = workspace.array("winners", (len(x), height, width, len(start)), np.uint8)
     scratch = workspace.array("forward", (min(len(x), CHUNKS), LANES + margin(x, frame)))
-    pixels = windows_of((0, 2 * height, 2 * width, 0), frame, (1, 1), x.shape[3])[: 4 * height * width]
-    windows = pixels.reshape(height, 2, width, 2).swapaxes(1, 2).ravel()
-    windows = np.pad(windows, (0, -len(windows) % ROWS), mode="edge")
+    windows = _pooled_windows(height, width, frame, x.shape[3])
     least = np.float32(0 if relu else -np.inf)
     kernels.convolve_pooled(x, frame, packed, filters.shape[0], start, least, windows, scratch, y, winners)
     return y, winners
+
+
+@functools.lru_cache(maxsize=256)
+def _pooled_windows(height: int, width: int, frame: Frame, channels: int) -> NDArray[np.int64]:
+    """Return `windows_of` a convolution's output, the four pixels of a pooling window one after the other."""
+    pixels = windows_of((0, 2 * height, 2 * width, 0), frame, (1, 1), channels)[: 4 * height * width]
+    windows = pixels.reshape(height, 2, width, 2).swapaxes(1, 2).ravel()
+    return np.pad(windows, (0, -len(windows) % ROWS), mode="edge")
 
 
 def conv_pool_backward(
@@ -107,21 +116,16 @@ def conv_pool_backward(
     groups = -(-kernel_height * vectors // GROUP)
     taps = groups * GROUP * LANES
     # In place where a window's rows are whole vectors; else in a workspace that has room behind the last of them.
-    direct = frame == (*x.shape[1:3], 0, 0, 1, 1) and run % LANES == 0
+    direct = frame == (*x.shape[1:3], 0, 0) and run % LANES == 0
     size = padded_width(frame[0] * frame[1] * channels + LANES)
     chunks = chunks_of(len(x), count * taps)
-    scratch = workspace.array(f"backward {frame}", (chunks, LANES if direct else 2 * size))
+    scratch = workspace.array("backward", (chunks, LANES if direct else 2 * size))
     partial_filters = workspace.array("grad_filters", (chunks, groups, count, GROUP * LANES))
     partial_bias = workspace.array("grad_bias", (chunks, count))
     partial_filters.fill(0)
     partial_bias.fill(0)
     grad_x = workspace.array("grad_x", x.shape) if wants_input else None
-    missing = groups * GROUP - kernel_height * vectors
-    order = np.concatenate([np.zeros(missing, np.int64), np.arange(kernel_height * vectors)])
-    offsets = order // vectors * frame[1] * channels + order % vectors * LANES
-    rows = np.zeros((count, kernel_height, vectors * LANES), np.float32)
-    rows[:, :, :run] = float32(filters).reshape(kernel_height, run, count).transpose(2, 0, 1)
-    grouped = rows.reshape(count, -1, LANES)[:, order].reshape(count, groups, GROUP * LANES).swapaxes(0, 1)
+    grouped, offsets = grouped_filters(filters, frame[1] * channels, GROUP)
     _backward(
         grad_y,
         y,
@@ -129,7 +133,7 @@ def conv_pool_backward(
         winners,
         x,
         frame,
-        np.ascontiguousarray(grouped),
+        grouped,
         offsets,
         direct,
         scratch,
@@ -137,7 +141,7 @@ def conv_pool_backward(
         partial_filters,
         partial_bias,
     )
-    by_filter = partial_filters.sum(axis=0).swapaxes(0, 1).reshape(count, -1, LANES)[:, missing:]
+    by_filter = partial_filters.sum(axis=0).swapaxes(0, 1).reshape(count, -1, LANES)[:, -kernel_height * vectors :]
     by_row = by_filter.reshape(count, kernel_height, -1)[:, :, :run]
     return grad_x, np.ascontiguousarray(by_row.transpose(1, 2, 0)).reshape(filters.shape), partial_bias.sum(axis=0)
 
@@ -149,20 +153,23 @@ def _list(grad, y, relu, winners, pixels, width, count, stride, steps, capacity,
     For filter f, ``found[f]`` of them: ``values[f * capacity + i]``, and in ``at`` where their windows begin.
     """
     row, channels = steps
+    passes = not relu
     for f in range(count):
         found[f] = 0
     for p in range(pixels):
         window = 2 * (p // width * row + p % width * channels)
         for f in range(count):
             value = grad[p * count + f]
-            if relu and not y[p * count + f] > 0:
-                value = np.float32(0)
             winner = np.intp(winners[p * stride + f])
             place_in = f * capacity + found[f]
             values[place_in] = value
             at[place_in] = window + (winner >> 1) * row + (winner & 1) * channels
-            found[f] += value != 0
-            grad_b[f] += value
+            found[f] += (value != 0) & ((y[p * count + f] > 0) | passes)  # no branch: it would be a guess
+    for f in range(count):
+        total = np.float32(0)
+        for i in range(f * capacity, f * capacity + found[f]):
+            total += values[i]
+        grad_b[f] += total
 
 
 @jit_inline
@@ -241,7 +248,7 @@ def _backward(
             image = shifted(address(x), n * size)
             grad_image = shifted(address(grad_x), n * size if wanted else 0)
             if not direct:
-                place(image, image, False, height, width, channels, frame, work)
+                place(image, height, width, channels, frame, work)
                 image, grad_image = work, grad_work
             if wanted:
                 for k in range(work_size):
@@ -279,8 +286,4 @@ def _backward(
                                 shifted(address(values), f * capacity),
                             )
             if wanted and not direct:
-                inside = shifted(grad_work, (frame[2] * frame[1] + frame[3]) * channels)
-                result = shifted(address(grad_x), n * size)
-                for i in range(height):
-                    for k in range(width * channels):
-                        result[i * width * channels + k] = inside[i * row + k]
+                take_out(grad_work, height, width, channels, frame, shifted(address(grad_x), n * size))

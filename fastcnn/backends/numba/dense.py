@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import prange
+from numba import config, get_thread_id, prange
 from numpy.typing import NDArray
 
 from fastcnn.backends import checks
@@ -26,6 +26,7 @@ from fastcnn.backends.numba.simd import LANES, address, fma, load, maximum, shif
 #: the right matrix are 96 KB at most with these.
 _TASK_ROWS, _TASK_COLUMNS, _TASK_TERMS = 64, 128, 288
 _BLOCK = _TASK_ROWS * (_TASK_TERMS + LANES)
+_SCRATCH = _TASK_TERMS * _TASK_COLUMNS + _BLOCK + ROWS * LANES
 
 
 def dense_forward(x: NDArray[Any], weights: NDArray[Any], bias: NDArray[Any] | None) -> FloatArray:
@@ -75,28 +76,32 @@ def forward(
     start = np.zeros(padded_width(y.shape[1]), np.float32)
     if bias is not None:
         start[: y.shape[1]] = bias
-    _product(x, float32(weights), start, least, y)
+    _product(x, float32(weights), start, least, y, workspace)
     return y
 
 
 def input_gradient(grad_y: FloatArray, weights: NDArray[Any], workspace: Workspace) -> FloatArray:
     """Return the gradient for the input (N, inputs), in an array of the workspace."""
     grad_x = workspace.array("grad_x", (len(grad_y), len(weights)))
-    _product(grad_y, float32(weights).T, np.zeros(padded_width(len(weights)), np.float32), -np.inf, grad_x)
+    _product(grad_y, float32(weights).T, np.zeros(padded_width(len(weights)), np.float32), -np.inf, grad_x, workspace)
     return grad_x
 
 
 def weight_gradient(grad_y: FloatArray, x: FloatArray, workspace: Workspace) -> tuple[FloatArray, FloatArray]:
     """Return the gradients for the weights (inputs, units), in an array of the workspace, and the bias (units,)."""
     grad_weights = workspace.array("grad_weights", (x.shape[1], grad_y.shape[1]))
-    _product(x.T, grad_y, np.zeros(padded_width(grad_y.shape[1]), np.float32), -np.inf, grad_weights)
+    _product(x.T, grad_y, np.zeros(padded_width(grad_y.shape[1]), np.float32), -np.inf, grad_weights, workspace)
     return grad_weights, grad_y.sum(axis=0)
 
 
-def _product(a: FloatArray, b: FloatArray, start: FloatArray, least: float, y: FloatArray) -> None:
+def _product(
+    a: FloatArray, b: FloatArray, start: FloatArray, least: float, y: FloatArray, workspace: Workspace
+) -> None:
     """Fill `y` with ``a @ b + start``, nothing less than `least`; `a` and `b` may be transposes of arrays."""
     by_term, by_column = not a.flags.c_contiguous, not b.flags.c_contiguous
-    _multiply(a.T if by_term else a, by_term, b.T if by_column else b, by_column, start, np.float32(least), y)
+    # One thread's after another's. Not made in the kernel: an array there is freed once it is only pointed to.
+    scratch = workspace.array("product", (config.NUMBA_NUM_THREADS, padded_width(_SCRATCH)))
+    _multiply(a.T if by_term else a, by_term, b.T if by_column else b, by_column, start, np.float32(least), scratch, y)
 
 
 @jit
@@ -181,7 +186,7 @@ def _multiply_block(a, row_step, term_step, rows, strip, depth, edge, first, sta
 
 
 @parallel_jit
-def _multiply(a, by_term, b, by_column, start, least, y):
+def _multiply(a, by_term, b, by_column, start, least, scratch, y):
     """Fill `y` (rows, columns); `a` is (terms, rows) if `by_term`, `b` (columns, terms) if `by_column`."""
     rows, columns = y.shape
     terms = a.shape[0] if by_term else a.shape[1]
@@ -191,8 +196,7 @@ def _multiply(a, by_term, b, by_column, start, least, y):
         task = np.intp(task_index)
         top, left = task // tasks_right * _TASK_ROWS, task % tasks_right * _TASK_COLUMNS
         bottom, right = min(top + _TASK_ROWS, rows), min(left + _TASK_COLUMNS, columns)
-        scratch = np.empty(16 + _TASK_TERMS * _TASK_COLUMNS + _BLOCK + ROWS * LANES, np.float32)
-        strips = shifted(address(scratch), (-scratch.ctypes.data % 64) // 4)
+        strips = shifted(address(scratch), get_thread_id() * scratch.shape[1])
         block = shifted(strips, _TASK_TERMS * _TASK_COLUMNS)
         edge = shifted(block, _BLOCK)
         for first in range(0, terms, _TASK_TERMS):

@@ -1,0 +1,38 @@
+"""Kernels use no memory that was given back: in a process where such memory is overwritten and, if large, unmapped."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="these settings are glibc's")
+
+TRAINING = """
+import numpy as np
+from fastcnn import layers, models
+
+rng = np.random.default_rng(0)
+images, labels = rng.random((96, 20, 20, 1), np.float32), rng.integers(0, 10, 96)
+for fused in (True, False):
+    stack = [
+        layers.Input((20, 20, 1)),
+        layers.Conv2D(24, 5, padding="same"), layers.MaxPooling2D(), layers.ReLU(),
+        layers.Conv2D(32, 3), layers.BatchNormalization(), layers.ReLU(), layers.AveragePooling2D(),
+        layers.Conv2D(16, 3, strides=2, activation="relu"),
+        layers.Flatten(), layers.Dense(200, activation="relu"), layers.Dropout(0.5), layers.Dense(10),
+        layers.Softmax(),
+    ]
+    model = models.Sequential(stack, seed=0)
+    model.compile("adam", "sparse_categorical_crossentropy", fused=fused)
+    losses = [model.train_on_batch(images, labels) for _ in range(3)]
+    assert losses[2] < losses[0] and np.isfinite(model.predict(images, verbose=0)).all(), losses
+"""
+
+
+def test_training_uses_no_memory_that_was_freed() -> None:
+    guarded = {**os.environ, "MALLOC_PERTURB_": "165", "MALLOC_MMAP_THRESHOLD_": "65536"}
+    done = subprocess.run([sys.executable, "-c", TRAINING], env=guarded, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
