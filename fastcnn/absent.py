@@ -16,7 +16,7 @@ from fastcnn.errors import AbsentError
 _OTHER_LIBRARIES = "fastcnn is for convolutional networks on images; use Keras or PyTorch for others"
 _IMAGES_ONLY = "use the 2D layer, on images (samples, height, width, channels); Reshape makes some of other samples"
 _STRAIGHT = "networks with branches are not available: layers follow each other in Sequential"
-_AUGMENTATION = "use the layers RandomTranslation, RandomRotation and RandomZoom, or change the images with numpy"
+_AUGMENTATION = "use RandomFlip, RandomTranslation, RandomRotation and RandomZoom, or change the images with numpy"
 _PENALTY = "use the optimizer's weight_decay, as AdamW has it"
 _ACCURACY = "pass metrics=['accuracy'] to compile; compute others from model.predict(x)"
 _OPTIMIZERS = "use Adam, AdamW, RMSprop, Adadelta or SGD"
@@ -59,7 +59,7 @@ NAMES: dict[str, dict[str, str]] = {
         "use Rescaling or BatchNormalization": "Normalization",
         "change the images with numpy before fit": "Resizing CenterCrop Cropping2D UpSampling2D",
         _AUGMENTATION: (
-            "RandomFlip RandomCrop RandomContrast RandomBrightness RandomHeight RandomWidth RandomShear RandomHue "
+            "RandomCrop RandomContrast RandomBrightness RandomHeight RandomWidth RandomShear RandomHue "
             "RandomSaturation RandomErasing RandomPerspective RandomGaussianBlur RandAugment AugMix MixUp CutMix"
         ),
         "use Input(shape)": "InputLayer InputSpec",
@@ -104,10 +104,7 @@ NAMES: dict[str, dict[str, str]] = {
         ),
     },
     "fastcnn.initializers": {
-        "use GlorotUniform, HeUniform, RandomNormal or RandomUniform": (
-            "HeNormal GlorotNormal LecunNormal LecunUniform TruncatedNormal VarianceScaling Orthogonal he_normal "
-            "glorot_normal lecun_normal lecun_uniform"
-        ),
+        "use GlorotUniform, HeNormal or LecunNormal": "VarianceScaling Orthogonal OrthogonalInitializer",
         "use model.set_weights": "Identity IdentityInitializer",
     },
 }
@@ -137,13 +134,11 @@ METHODS = {
     "fit_generator": _FIT,
     "evaluate_generator": _FIT,
     "predict_generator": _FIT,
-    "predict_on_batch": "use predict",
     "test_on_batch": "use evaluate",
     "predict_classes": "use predict(x).argmax(axis=1)",
     "predict_proba": "use predict",
     "to_json": "use save(path): the file holds the architecture, too",
     "to_yaml": "use save(path): the file holds the architecture, too",
-    "get_layer": "use layers[i], a list",
     "export": "use save(path)",
     "add_loss": "give compile a loss",
     "add_metric": _ACCURACY,

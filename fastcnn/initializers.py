@@ -70,6 +70,18 @@ class RandomNormal(_Random):
         return rng.normal(self.mean, self.stddev, shape)
 
 
+class TruncatedNormal(_Random):
+    """A normal distribution of which what is more than two deviations from the mean is drawn again."""
+
+    def __init__(self, mean: float = 0.0, stddev: float = 0.05, seed: int | None = None) -> None:
+        super().__init__(seed)
+        self.mean = arguments.real("TruncatedNormal: mean", mean)
+        self.stddev = arguments.real("TruncatedNormal: stddev", stddev, least=0.0)
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
+        return self.mean + _truncated_normal(self.stddev, shape, rng)
+
+
 class RandomUniform(_Random):
     """A uniform distribution from `minval` to `maxval`."""
 
@@ -91,12 +103,53 @@ class GlorotUniform(_Random):
         return rng.uniform(-limit, limit, shape)
 
 
+class GlorotNormal(_Random):
+    """A truncated normal distribution of variance 2 / (fan_in + fan_out): Glorot and Bengio, 2010."""
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
+        return _truncated_normal(math.sqrt(2.0 / sum(fans(shape))) / _TRUNCATED_DEVIATION, shape, rng)
+
+
 class HeUniform(_Random):
     """Uniform within sqrt(6 / fan_in): He, Zhang, Ren and Sun, 2015, section 2.2."""
 
     def draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
         limit = math.sqrt(6.0 / fans(shape)[0])
         return rng.uniform(-limit, limit, shape)
+
+
+class HeNormal(_Random):
+    """A truncated normal distribution of variance 2 / fan_in: He, Zhang, Ren and Sun, 2015, section 2.2."""
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
+        return _truncated_normal(math.sqrt(2.0 / fans(shape)[0]) / _TRUNCATED_DEVIATION, shape, rng)
+
+
+class LecunUniform(_Random):
+    """Uniform within sqrt(3 / fan_in): LeCun, Bottou, Orr and Müller, "Efficient BackProp", 1998, section 4.6."""
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
+        limit = math.sqrt(3.0 / fans(shape)[0])
+        return rng.uniform(-limit, limit, shape)
+
+
+class LecunNormal(_Random):
+    """A truncated normal distribution of variance 1 / fan_in: LeCun and others, 1998, section 4.6."""
+
+    def draw(self, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
+        return _truncated_normal(math.sqrt(1.0 / fans(shape)[0]) / _TRUNCATED_DEVIATION, shape, rng)
+
+
+#: The standard deviation of a standard normal variable cut at two on both sides: sqrt(1 - 4 phi(2) / (2 Phi(2) - 1)).
+_TRUNCATED_DEVIATION = 0.8796256610342398
+
+
+def _truncated_normal(stddev: float, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:
+    """Draw from a normal distribution; what is more than two deviations off is drawn again."""
+    values = rng.standard_normal(shape)
+    while (far := np.abs(values) > 2).any():
+        values[far] = rng.standard_normal(np.count_nonzero(far))
+    return stddev * values
 
 
 def fans(shape: tuple[int, ...]) -> tuple[int, int]:
@@ -113,8 +166,13 @@ INITIALIZERS: dict[str, type[Initializer]] = {
     "constant": Constant,
     "random_normal": RandomNormal,
     "random_uniform": RandomUniform,
+    "truncated_normal": TruncatedNormal,
     "glorot_uniform": GlorotUniform,
+    "glorot_normal": GlorotNormal,
     "he_uniform": HeUniform,
+    "he_normal": HeNormal,
+    "lecun_uniform": LecunUniform,
+    "lecun_normal": LecunNormal,
 }
 _CLASSES = {cls.__name__: cls for cls in INITIALIZERS.values()}
 

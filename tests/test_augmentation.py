@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fastcnn.layers import Conv2D, Dense, Flatten, RandomRotation, RandomTranslation, RandomZoom, Rescaling
+from fastcnn.layers import Conv2D, Dense, Flatten, RandomFlip, RandomRotation, RandomTranslation, RandomZoom, Rescaling
 from fastcnn.models import Sequential, load_model
 from fastcnn.optimizers import Adam
 from fastcnn.stages.augmentation import RandomTransformationStage
@@ -55,6 +55,25 @@ def test_shifts_between_pixels_are_weighted_means():
     np.testing.assert_allclose(down, [0.25, 3.75, 8.75, 13.75, 18.75], rtol=1e-12)
     nearest = moved(RandomTranslation((0.05, 0.05), (0, 0), interpolation="nearest"), RAMP)
     np.testing.assert_array_equal(nearest, RAMP)
+
+
+@pytest.mark.parametrize(
+    ("mode", "ways"),
+    [
+        ("horizontal", [(1, 1), (1, -1)]),
+        ("vertical", [(1, 1), (-1, 1)]),
+        ("horizontal_and_vertical", [(1, 1), (1, -1), (-1, 1), (-1, -1)]),
+    ],
+)
+def test_flips_are_exact_and_all_happen(mode, ways):
+    images = RNG(4).standard_normal((200, 4, 3, 2)).astype(np.float32)
+    flipped = moved(RandomFlip(mode), images)
+    counts = [
+        sum(np.array_equal(after, before[::down, ::right]) for before, after in zip(images, flipped, strict=True))
+        for down, right in ways
+    ]
+    assert sum(counts) == len(images)
+    assert min(counts) > 0.6 * len(images) / len(ways)
 
 
 @pytest.mark.parametrize("quarter", [1, 2, 3])

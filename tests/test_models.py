@@ -69,6 +69,7 @@ def test_layers_are_named_as_keras_names_them_and_can_be_popped():
     model = Sequential([MaxPooling2D(1), MaxPooling2D(1), Flatten(), Dense(2), Dense(3), Dense(4)])
     names = ["max_pooling2d", "max_pooling2d_1", "flatten", "dense", "dense_1", "dense_2"]
     assert [layer.name for layer in model.layers] == names
+    assert model.get_layer("dense_2") is model.get_layer(index=-1) is model.layers[-1]
     assert model.pop().name == "dense_2"
     assert len(model.layers) == 5
     with pytest.raises(ArgumentError, match="another name"):
@@ -86,6 +87,9 @@ def test_layers_are_named_as_keras_names_them_and_can_be_popped():
         (lambda: Sequential([Input((3,)), Dense(2, input_shape=(4,))]), ["(4,)", "(3,)"]),
         (lambda: Sequential([Conv2D(3, 3, input_shape=(9, 9, 1)), Dense(4)]), ["dense (Dense)", "Flatten()"]),
         (lambda: Sequential().pop(), ["no layers"]),
+        (lambda: Sequential([Dense(3, name="last")]).get_layer("first"), ["get_layer: name='first'", "'last'"]),
+        (lambda: Sequential([Dense(3)]).get_layer(index=1), ["index=1", "1 layers"]),
+        (lambda: Sequential([Dense(3)]).get_layer(), ["one of the two"]),
         (lambda: Sequential().predict(X), ["no layers"]),
         (lambda: Sequential([Dense(3)]).get_weights(), ["input_shape="]),
         (lambda: Sequential([Dense(3)]).evaluate(X, Y), ["compile"]),

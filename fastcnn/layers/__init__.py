@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastcnn import absent
 from fastcnn.layers.activations import Activation, LeakyReLU, ReLU, Softmax
-from fastcnn.layers.augmentation import RandomRotation, RandomTranslation, RandomZoom
+from fastcnn.layers.augmentation import RandomFlip, RandomRotation, RandomTranslation, RandomZoom
 from fastcnn.layers.base import Layer
 from fastcnn.layers.convolution import Conv2D, ZeroPadding2D
 from fastcnn.layers.core import Dense, Flatten, Input, Rescaling, Reshape
@@ -26,6 +26,7 @@ __all__ = [
     "Layer",
     "LeakyReLU",
     "MaxPooling2D",
+    "RandomFlip",
     "RandomRotation",
     "RandomTranslation",
     "RandomZoom",
@@ -49,6 +50,7 @@ LAYERS: dict[str, type[Layer]] = {
         RandomTranslation,
         RandomRotation,
         RandomZoom,
+        RandomFlip,
         Conv2D,
         ZeroPadding2D,
         MaxPooling2D,

@@ -14,13 +14,14 @@ from fastcnn.layers.base import NEUTRAL, Array, Layer, Shape, image_shape
 
 FILL_MODES = ("reflect", "wrap", "nearest", "constant")
 INTERPOLATIONS = ("bilinear", "nearest")
+FLIPS = ("horizontal", "vertical", "horizontal_and_vertical")
 
 #: What a factor may be: a number f, which means from -f to f, or the two bounds.
 Factor = float | Sequence[float]
 
 
 class RandomTransformation(Layer):
-    """The base of the three: in training every image is transformed by a draw of its own; else nothing happens.
+    """The base of them all: in training every image is transformed by a draw of its own; else nothing happens.
 
     Args:
         fill_mode: what lies outside an image a b c d: ``"reflect"`` (d c b a | a b c d | d c b a), ``"wrap"``
@@ -176,6 +177,32 @@ class RandomZoom(RandomTransformation):
     def get_config(self) -> dict[str, Any]:
         width = None if self.width_factor is None else list(self.width_factor)
         return {"height_factor": list(self.height_factor), "width_factor": width, **super().get_config()}
+
+
+class RandomFlip(RandomTransformation):
+    """Mirrors every image, or not: each with a chance of one half.
+
+    Args:
+        mode: ``"horizontal"``: left and right change places, ``"vertical"``: top and bottom do, or
+            ``"horizontal_and_vertical"``: each of the two by a draw of its own.
+        seed, options: as for `RandomTransformation`.
+    """
+
+    def __init__(self, mode: str = "horizontal_and_vertical", seed: int | None = None, **options: Any) -> None:
+        super().__init__(seed=seed, **options)
+        self.mode = arguments.choice("RandomFlip: mode", mode, FLIPS)
+
+    def draw(self, samples: int, size: tuple[int, int], generator: np.random.Generator) -> Array:
+        transforms = np.tile(np.eye(2, 3), (samples, 1, 1))
+        for axis, direction in enumerate(("vertical", "horizontal")):
+            if direction in self.mode:
+                flipped = generator.random(samples) < 0.5
+                transforms[flipped, axis, axis] = -1.0
+                transforms[flipped, axis, 2] = size[axis] - 1.0
+        return transforms
+
+    def get_config(self) -> dict[str, Any]:
+        return {"mode": self.mode, **super().get_config()}
 
 
 def _bounds(name: str, factor: Any) -> tuple[float, float]:

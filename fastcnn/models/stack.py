@@ -67,6 +67,25 @@ class Stack:
         """The layers, in order, without `Input`."""
         return list(self._layers)
 
+    def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
+        """The layer called so, or at that place; negative ones count from the end.
+
+        Raises:
+            ArgumentError: there is none, or not exactly one of the two was given.
+        """
+        if (name is None) == (index is None):
+            raise ArgumentError(f"get_layer: name={name!r}, index={index!r}: expected one of the two")
+        if index is not None:
+            count = len(self._layers)
+            place = arguments.integer("get_layer: index", index, least=-count)
+            if place >= count:
+                raise ArgumentError(f"get_layer: index={index!r}, but there are {count} layers")
+            return self._layers[place]
+        names = [layer.name for layer in self._layers]
+        if name in names:
+            return self._layers[names.index(name)]
+        raise ArgumentError(f"get_layer: name={name!r} is unknown; there are: {arguments.listing(names)}")
+
     @property
     def built(self) -> bool:
         """Whether the input's shape is known, so that the weights exist."""

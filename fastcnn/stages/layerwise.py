@@ -25,6 +25,7 @@ from fastcnn.layers import (
     Layer,
     LeakyReLU,
     MaxPooling2D,
+    RandomFlip,
     RandomRotation,
     RandomTranslation,
     RandomZoom,
@@ -61,6 +62,7 @@ _DRAWING: dict[type[Layer], Callable[..., Stage]] = {
     RandomTranslation: augmentation.RandomTransformationStage,
     RandomRotation: augmentation.RandomTransformationStage,
     RandomZoom: augmentation.RandomTransformationStage,
+    RandomFlip: augmentation.RandomTransformationStage,
 }
 #: Layers that are nothing but an activation.
 _ACTIVATIONS = (Activation, ReLU, LeakyReLU, Softmax)

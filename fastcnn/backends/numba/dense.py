@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import config, get_thread_id, prange
+from numba import get_num_threads, get_thread_id, prange  # type: ignore[attr-defined]
 from numpy.typing import NDArray
 
 from fastcnn.backends import checks
@@ -100,7 +100,7 @@ def _product(
     """Fill `y` with ``a @ b + start``, nothing less than `least`; `a` and `b` may be transposes of arrays."""
     by_term, by_column = not a.flags.c_contiguous, not b.flags.c_contiguous
     # One thread's after another's. Not made in the kernel: an array there is freed once it is only pointed to.
-    scratch = workspace.array("product", (config.NUMBA_NUM_THREADS, padded_width(_SCRATCH)))
+    scratch = workspace.array("product", (get_num_threads(), padded_width(_SCRATCH)))
     _multiply(a.T if by_term else a, by_term, b.T if by_column else b, by_column, start, np.float32(least), scratch, y)
 
 
