@@ -19,6 +19,7 @@ from numba import prange
 from numpy.typing import NDArray
 
 from fastcnn.backends.numba import conv_kernels as kernels
+from fastcnn.backends.numba import conv_pool_short
 from fastcnn.backends.numba.conv import (
     CHUNKS,
     Frame,
@@ -112,6 +113,12 @@ def conv_pool_backward(
     kernel_height, kernel_width, channels, count = filters.shape
     frame = frame_of(x.shape, padding)
     run = kernel_width * channels
+    if not wants_input and conv_pool_short.is_short(kernel_height, run):
+        windows = _pooled_windows(*grad_y.shape[1:3], frame, channels)
+        grad_filters, grad_bias = conv_pool_short.filter_gradient(
+            grad_y, y, winners, x, kernel_height, run, frame, windows, relu, workspace
+        )
+        return None, grad_filters.reshape(filters.shape), grad_bias
     vectors = padded_width(run) // LANES  # of one row of a window
     groups = -(-kernel_height * vectors // GROUP)
     taps = groups * GROUP * LANES
