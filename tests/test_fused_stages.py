@@ -40,7 +40,7 @@ def names(stack: Layers, shape: tuple[int, ...], backend: str = "numba", fused: 
         ),
         (
             [layers.Conv2D(4, 3, activation="tanh"), layers.MaxPooling2D()],
-            ["Conv2DStage", "ActivationStage", "MaxPooling2DStage"],
+            ["FusedConv2DStage", "ActivationStage", "MaxPooling2DStage"],
         ),
         ([layers.Conv2D(4, 3), layers.LeakyReLU()], ["FusedConv2DStage", "ActivationStage"]),
         ([layers.Flatten(), layers.Dense(4), layers.ReLU()], ["ReshapeStage", "FusedDenseStage"]),

@@ -2,7 +2,8 @@
 
 * a convolution, its bias, ReLU and 2x2 max-pooling, in either order of the last two;
 * a convolution, its bias and ReLU;
-* a dense layer, its bias and ReLU.
+* a dense layer, its bias and ReLU;
+* a convolution or a dense layer alone, before an activation that is a stage of its own.
 
 Each stage keeps the arrays it works in from one batch to the next.
 """
@@ -19,6 +20,7 @@ from fastcnn.backends.numba.conv_pool import conv_pool_backward, conv_pool_forwa
 from fastcnn.backends.numba.packing import Workspace
 from fastcnn.layers import Activation, Conv2D, Dense, Layer, MaxPooling2D, ReLU, windows
 from fastcnn.layers.base import Array
+from fastcnn.stages import activations
 from fastcnn.stages.stage import Stage
 
 
@@ -110,22 +112,25 @@ class FusedDenseStage(FusedStage):
         return self._finish(grad_x, *dense.weight_gradient(grad_y, self._x, self._workspace))
 
 
-def take(layers: Sequence[Layer], operations: ModuleType) -> tuple[FusedStage, int] | None:
-    """The stage that runs the first of `layers` with what follows, and how many layers that are; None if none does."""
+def take(layers: Sequence[Layer], operations: ModuleType) -> tuple[list[Stage], int] | None:
+    """The stages that run the first of `layers` with what follows, and how many layers that are; None if none do."""
     first, rest = layers[0], layers[1:]
-    if not isinstance(first, (Conv2D, Dense)) or first.activation not in ("linear", "relu"):
+    if not isinstance(first, (Conv2D, Dense)):
         return None
+    if first.activation not in ("linear", "relu"):
+        stage = FusedDenseStage if isinstance(first, Dense) else FusedConv2DStage
+        return [stage(first, operations, relu=False), *activations.of(first, operations)], 1
     relu, used = first.activation == "relu", 1
     if not relu and rest and _is_relu(rest[0]):
         relu, used, rest = True, 2, rest[1:]
     if isinstance(first, Dense):
-        return FusedDenseStage(first, operations, relu), used
+        return [FusedDenseStage(first, operations, relu)], used
     if first.strides == (1, 1) and rest and _is_small_pool(rest[0]):
         used, rest = used + 1, rest[1:]
         if not relu and rest and _is_relu(rest[0]):
             relu, used = True, used + 1
-        return ConvPoolStage(first, operations, relu), used
-    return FusedConv2DStage(first, operations, relu), used
+        return [ConvPoolStage(first, operations, relu)], used
+    return [FusedConv2DStage(first, operations, relu)], used
 
 
 def _is_relu(layer: Layer) -> bool:

@@ -95,7 +95,7 @@ def plan(
     taken = 0
     while taken < len(layers):
         if fused and (together := _fuse(layers[taken:], backend, operations)) is not None:
-            stages.append(together[0])
+            stages += together[0]
             taken += together[1]
             continue
         layer = layers[taken]
@@ -111,7 +111,7 @@ def plan(
     return StagePlan(stages, dtype, Objective(operations, loss), kernels)
 
 
-def _fuse(layers: Sequence[Layer], backend: str, operations: ModuleType) -> tuple[Stage, int] | None:
+def _fuse(layers: Sequence[Layer], backend: str, operations: ModuleType) -> tuple[list[Stage], int] | None:
     if backend != "numba":
         return None
     from fastcnn.stages import fused  # loads Numba, which the other backends do without

@@ -8,6 +8,7 @@ in every lane. What works across lanes (sums, shuffles) is in `lanes`.
 
 from __future__ import annotations
 
+import math
 import operator
 import os
 from typing import Any
@@ -79,7 +80,7 @@ class _MaskModel(models.PrimitiveModel):
 
 def aligned_zeros(shape: int | tuple[int, ...], dtype: type[np.generic] = np.float32) -> np.ndarray[Any, Any]:
     """Zeros that begin on a cache line (64 bytes): a vector that straddles two lines costs two loads."""
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    size = math.prod(shape if isinstance(shape, tuple) else (shape,)) * np.dtype(dtype).itemsize
     buffer = np.zeros(size + 64, np.uint8)
     start = -buffer.ctypes.data % 64
     return buffer[start : start + size].view(dtype).reshape(shape)
