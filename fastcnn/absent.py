@@ -134,6 +134,7 @@ METHODS = {
     "fit_generator": _FIT,
     "evaluate_generator": _FIT,
     "predict_generator": _FIT,
+    "predict_on_batch": "use predict",
     "test_on_batch": "use evaluate",
     "predict_classes": "use predict(x).argmax(axis=1)",
     "predict_proba": "use predict",

@@ -298,10 +298,6 @@ class Sequential(Stack):
         plan = self._inference_plan()
         return plan.predict(plan.prepare(images), size)
 
-    def predict_on_batch(self, x: ArrayLike) -> NDArray[Any]:
-        """`predict`, all samples together."""
-        return self.predict(x, batch_size=len(np.asarray(x)) or None)
-
     def _compiled(self) -> Optimizer:
         if self.optimizer is None or self.loss is None:
             raise ArgumentError("the model has no optimizer and loss yet; call compile(optimizer, loss) first")
