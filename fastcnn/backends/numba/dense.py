@@ -28,6 +28,9 @@ _TASK_ROWS, _TASK_COLUMNS, _TASK_TERMS = 128, 128, 288
 _BLOCK = _TASK_ROWS * (_TASK_TERMS + LANES)
 _SCRATCH = _TASK_TERMS * _TASK_COLUMNS + _BLOCK + ROWS * LANES
 
+#: A batch of so few vectors is multiplied with the weights where they are: copying them would take longer.
+_FEW_ROWS = 2
+
 
 def dense_forward(x: NDArray[Any], weights: NDArray[Any], bias: NDArray[Any] | None) -> FloatArray:
     """Multiply a batch of vectors with the weights.
@@ -76,7 +79,10 @@ def forward(
     start = np.zeros(padded_width(y.shape[1]), np.float32)
     if bias is not None:
         start[: y.shape[1]] = bias
-    _product(x, float32(weights), start, least, y, workspace)
+    if len(x) <= _FEW_ROWS and weights.shape[1] % LANES == 0:
+        _multiply_few(x, float32(weights), start, np.float32(least), y)
+    else:
+        _product(x, float32(weights), start, least, y, workspace)
     return y
 
 
@@ -232,3 +238,35 @@ def _multiply(a, by_term, b, by_column, start, least, task_rows, scratch, y):
                     columns,
                     min(LANES, right - j),
                 )
+
+
+@parallel_jit
+def _multiply_few(a, b, start, least, y):
+    """Fill `y` (rows, columns) with ``a @ b + start``, four vectors of a row at a time; columns are whole vectors.
+
+    Terms are added in the order of `_multiply`: the results are the same.
+    """
+    rows, columns = y.shape
+    terms, width, floor = a.shape[1], 4 * LANES, splat(least)
+    groups = (columns + width - 1) // width
+    for task_index in prange(rows * groups):
+        task = np.intp(task_index)
+        row, first = task // groups, task % groups * width
+        x, to = shifted(address(a), row * terms), shifted(address(y), row * columns)
+        if first + width <= columns:
+            c0, c1 = load(address(start), first), load(address(start), first + LANES)
+            c2, c3 = load(address(start), first + 2 * LANES), load(address(start), first + 3 * LANES)
+            for k in range(terms):
+                x_k, b_k = splat(x[k]), shifted(address(b), k * columns + first)
+                c0, c1 = fma(x_k, load(b_k, 0), c0), fma(x_k, load(b_k, LANES), c1)
+                c2, c3 = fma(x_k, load(b_k, 2 * LANES), c2), fma(x_k, load(b_k, 3 * LANES), c3)
+            store(to, first, maximum(floor, c0))
+            store(to, first + LANES, maximum(floor, c1))
+            store(to, first + 2 * LANES, maximum(floor, c2))
+            store(to, first + 3 * LANES, maximum(floor, c3))
+        else:
+            for j in range(first, columns, LANES):
+                c = load(address(start), j)
+                for k in range(terms):
+                    c = fma(splat(x[k]), load(address(b), k * columns + j), c)
+                store(to, j, maximum(floor, c))
