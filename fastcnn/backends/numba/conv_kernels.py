@@ -160,7 +160,7 @@ def _larger(a, b):
 
 
 @jit_inline
-def _put_pooled(a0, a1, a2, a3, least, lanes, y, to, winners, to_winner, edge):
+def put_pooled(a0, a1, a2, a3, least, lanes, y, to, winners, to_winner, edge):
     """Write the greatest of four vectors, at least `least`, and which of them it is (the first of equals)."""
     zero, one, two, three = splat(np.float32(0)), splat(np.float32(1)), splat(np.float32(2)), splat(np.float32(3))
     top = _larger(_larger(a0, a1), _larger(a2, a3))
@@ -203,9 +203,9 @@ def convolve_pooled(x, frame, packed, kernel_height, bias, floor, windows, scrat
                     a0, a1, a2, a3, b0, b1, b2, b3 = _sums(image, row, windows, 4 * p, w, kernel_height, run, start)
                     lanes = count - panel * LANES
                     to, mark = p * count + panel * LANES, p * stride + panel * LANES
-                    _put_pooled(a0, a1, a2, a3, least, lanes, out, to, won, mark, spare)
+                    put_pooled(a0, a1, a2, a3, least, lanes, out, to, won, mark, spare)
                     if pixels - p > 1:
-                        _put_pooled(b0, b1, b2, b3, least, lanes, out, to + count, won, mark + stride, spare)
+                        put_pooled(b0, b1, b2, b3, least, lanes, out, to + count, won, mark + stride, spare)
 
 
 @parallel_jit

@@ -19,7 +19,7 @@ from numba import prange
 from numpy.typing import NDArray
 
 from fastcnn.backends.numba import conv_kernels as kernels
-from fastcnn.backends.numba import conv_pool_short
+from fastcnn.backends.numba import conv_pool_short, conv_pool_winograd
 from fastcnn.backends.numba.conv import (
     CHUNKS,
     Frame,
@@ -69,12 +69,18 @@ def conv_pool_forward(
     """
     frame = frame_of(x.shape, padding)
     height, width = (frame[0] - filters.shape[0] + 1) // 2, (frame[1] - filters.shape[1] + 1) // 2
+    count = filters.shape[3]
+    y = workspace.array("y", (len(x), height, width, count))
+    winners = workspace.array("winners", (len(x), height, width, padded_width(count)), np.uint8)
+    least = np.float32(0 if relu else -np.inf)
+    if conv_pool_winograd.pays(filters.shape):
+        start = np.zeros(padded_width(count), np.float32)
+        start[:count] = 0 if bias is None else bias
+        conv_pool_winograd.forward(x, filters, start, least, frame, workspace, y, winners)
+        return y, winners
     packed, start = packed_filters(filters, bias)
-    y = workspace.array("y", (len(x), height, width, filters.shape[3]))
-    winners = workspace.array("winners", (len(x), height, width, len(start)), np.uint8)
     scratch = workspace.array("forward", (min(len(x), CHUNKS), LANES + margin(x, frame)))
     windows = _pooled_windows(height, width, frame, x.shape[3])
-    least = np.float32(0 if relu else -np.inf)
     kernels.convolve_pooled(x, frame, packed, filters.shape[0], start, least, windows, scratch, y, winners)
     return y, winners
 

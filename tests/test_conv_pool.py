@@ -1,0 +1,114 @@
+"""Convolution and pooling in one pass: Winograd's products inside their own rounding bound, and equal maxima."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+import pytest
+from numpy.lib.stride_tricks import sliding_window_view
+
+from fastcnn.backends import im2col
+from fastcnn.backends.numba import conv_pool, conv_pool_winograd
+from fastcnn.backends.numba.packing import Workspace
+from fastcnn.backends.numba.simd import LANES
+
+NONE = ((0, 0), (0, 0))
+SHAPES = [
+    # images, channels, filters, margin
+    ((3, 8, 8), LANES, LANES, NONE),
+    ((2, 9, 11), LANES + 1, 2 * LANES + 3, NONE),
+    ((5, 12, 12), LANES + LANES // 2, 2 * LANES, NONE),
+    ((2, 6, 7), 2 * LANES, LANES, ((1, 1), (1, 1))),
+    ((40, 4, 4), LANES + 3, LANES + 1, ((0, 2), (1, 0))),
+]
+
+
+def drawn(size, channels, count):
+    """Images as a ReLU leaves them, filters, a bias."""
+    rng = np.random.default_rng(channels)
+    x = np.maximum(rng.standard_normal((*size, channels)), 0).astype(np.float32)
+    return x, rng.standard_normal((3, 3, channels, count)).astype(np.float32), rng.standard_normal(count).astype("f")
+
+
+def products_bound(x, filters, bias, padding):
+    """The rounding bound of F(2x2, 3x3), (N, OH // 2, OW // 2, F): the transforms of absolute values, times gamma.
+
+    A term meets two roundings in a transform of the image, six in one of the filters, C in the sum over channels, and
+    six in the transform of the products and the addition of the bias.
+    """
+    x, filters = np.abs(np.pad(x.astype(float), ((0, 0), *padding, (0, 0)))), np.abs(filters.astype(float))
+    b = np.array([[1, 0, 1, 0], [0, 1, 1, 0], [0, 1, 1, 0], [0, 1, 0, 1]])
+    g = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0.5], [0, 0, 1]])
+    a = np.array([[1, 1, 1, 0], [0, 1, 1, 1]])
+    tiles = sliding_window_view(x, (4, 4), axis=(1, 2))[:, ::2, ::2]
+    images = np.einsum("ik,nhwckl,jl->nhwcij", b, tiles, b)
+    weights = np.einsum("ik,klcf,jl->ijcf", g, filters, g)
+    outputs = np.einsum("pi,nhwcij,ijcf,qj->nhwfpq", a, images, weights, a, optimize=True)
+    terms = (filters.shape[2] + 15) * 2.0**-24
+    return terms / (1 - terms) * (outputs.max(axis=(4, 5)) + np.abs(bias))
+
+
+@pytest.mark.parametrize(("size", "channels", "count", "padding"), SHAPES)
+@pytest.mark.parametrize("relu", [True, False])
+def test_winograds_maxima_are_within_their_bound(size, channels, count, padding, relu):
+    x, filters, bias = drawn(size, channels, count)
+    assert conv_pool_winograd.pays(filters.shape)
+    y, winners = conv_pool.conv_pool_forward(x, filters, bias, padding, relu, Workspace())
+    exact = im2col.conv2d_forward(x.astype(float), filters.astype(float), bias.astype(float), (1, 1), padding)
+    bound = products_bound(x, filters, bias, padding)
+    rows, columns = y.shape[1:3]
+    windows = exact[:, : 2 * rows, : 2 * columns].reshape(len(x), rows, 2, columns, 2, count)
+    windows = windows.transpose(0, 1, 3, 5, 2, 4).reshape(*y.shape, 4)
+    top = windows.max(axis=-1)
+    assert (np.abs(y - (np.maximum(top, 0) if relu else top)) <= bound).all()
+    won = np.take_along_axis(windows, winners[..., :count, None].astype(int), axis=-1)[..., 0]
+    assert (top - won <= 2 * bound).all()
+
+
+def test_the_bound_can_fail():
+    """Results that are rounded to 16 bits do not hold it."""
+    x, filters, bias = drawn((2, 8, 8), LANES, LANES)
+    y, _ = conv_pool.conv_pool_forward(x, filters, bias, NONE, False, Workspace())
+    rough = np.abs(y - y.astype(np.float16))
+    assert (rough > products_bound(x, filters, bias, NONE)).any()
+
+
+@pytest.mark.parametrize("same", ["everywhere", "along rows", "along columns"])
+def test_outputs_that_are_equal_are_found_equal(same):
+    """Windows of the same pixels: the first of them wins."""
+    x, filters, bias = drawn((2, 10, 10), LANES + 4, LANES)
+    if same != "along columns":
+        x[:] = x[:, :, :1]
+    if same != "along rows":
+        x[:] = x[:, :1]
+    _, winners = conv_pool.conv_pool_forward(x, filters, bias, NONE, False, Workspace())
+    allowed = {"everywhere": [0], "along rows": [0, 2], "along columns": [0, 1]}[same]
+    assert set(np.unique(winners[..., :LANES])) <= set(allowed)
+
+
+def test_threads_dont_change_a_bit():
+    x, filters, bias = drawn((33, 12, 12), 2 * LANES, LANES)
+    found = []
+    for threads in (1, numba.config.NUMBA_NUM_THREADS):
+        numba.set_num_threads(threads)
+        found.append(conv_pool.conv_pool_forward(x, filters, bias, NONE, True, Workspace()))
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    np.testing.assert_array_equal(found[0][1], found[1][1])
+
+
+@pytest.mark.parametrize(("kernel", "channels"), [(5, 1), (3, 3), (3, 1), (2, 5), (4, 4)])
+@pytest.mark.parametrize("relu", [True, False])
+def test_short_windows_give_the_gradients_that_lists_give(kernel, channels, relu):
+    """The filters' gradient where the images' is wanted, too, and where it is not: two ways, one sum."""
+    rng = np.random.default_rng(kernel)
+    x = rng.standard_normal((37, 13, 12, channels)).astype(np.float32)
+    filters = rng.standard_normal((kernel, kernel, channels, 19)).astype(np.float32)
+    work = Workspace()
+    y, winners = conv_pool.conv_pool_forward(x, filters, None, ((1, 0), (2, 1)), relu, work)
+    grad = rng.standard_normal(y.shape).astype(np.float32)
+    both = [
+        conv_pool.conv_pool_backward(grad, y, winners, x, filters, ((1, 0), (2, 1)), relu, wanted, Workspace())[1:]
+        for wanted in (True, False)
+    ]
+    for one, other in zip(*both, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4 * np.abs(one).max())
