@@ -10,7 +10,7 @@ import signal
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -272,6 +272,15 @@ def test_damaged_data_are_named(run: Run, data: Path, tmp_path: Path) -> None:
     refused(run("train", "--data", tmp_path, "--model", "m.safetensors"), str(labels))
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Processes started now heed Ctrl-C, also where a shell started this one in the background, deaf to it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_ends_with_one_line_and_no_file(data: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "fastcnn", "train", "--data", data, "--epochs", "1000000"]
     outputs = ["--model", "m.safetensors", "--history", "h.json"]
