@@ -20,7 +20,6 @@ TRAINING = {
     "fit, tf.data, 32 steps an execution": ("tf.data", 32, False),
     "fit, tf.data, 32 steps an execution, XLA": ("tf.data", 32, True),
 }
-INFERENCE = {"tf.function": False, "tf.function, XLA": True}
 
 
 class Engine:
@@ -44,7 +43,7 @@ class Engine:
         if workload.network != "tutorial":
             ways = keras_deep.TRAINING if workload.trains else keras_deep.INFERENCE
             return in_batches(ways, workload, (100, 1000))
-        return in_batches(TRAINING if workload.kind == "train" else INFERENCE, workload, (1000, 10_000))
+        return in_batches(TRAINING if workload.kind == "train" else keras_deep.INFERENCE, workload, (1000, 10_000))
 
     def task(self, workload: Workload, variant: str, samples: int, problem: Problem) -> Task:
         if workload.convolves:
@@ -66,7 +65,8 @@ class Engine:
         if workload.kind == "train":
             images, labels = scaled(problem.images[:samples]), problem.labels[:samples].astype(np.int32)
             return Training(model, images, labels, batch_size, *TRAINING[way])
-        return Inference(model, scaled(problem.test_images[:samples]), batch_size, INFERENCE[way])
+        images = scaled(problem.test_images[:samples])
+        return keras_deep.Inference(model, images, batch_size, keras_deep.INFERENCE[way])
 
 
 class Training:
@@ -93,18 +93,3 @@ class Training:
 
     def outcome(self) -> dict[str, Array]:
         return dict(zip(("filters", "weights", "bias"), self._model.get_weights(), strict=True))
-
-
-class Inference:
-    """A call for each batch."""
-
-    def __init__(self, model: Any, images: Array, batch_size: int, xla: bool) -> None:
-        self._batches = [tf.constant(images[i : i + batch_size]) for i in range(0, len(images), batch_size)]
-        self._predict = tf.function(lambda x: tf.nn.softmax(model(x, training=False)), jit_compile=xla)
-        self._outputs: list[Any] = []
-
-    def run(self) -> None:
-        self._outputs = [self._predict(x).numpy() for x in self._batches]
-
-    def outcome(self) -> dict[str, Array]:
-        return {"probabilities": np.concatenate(self._outputs)}

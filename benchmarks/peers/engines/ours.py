@@ -65,7 +65,7 @@ class Engine:
         model = self.model(problem, "all" if variant.endswith("ties all") else "first")
         if workload.kind == "train":
             return Training(model, problem.images[:samples], problem.labels[:samples], workload.batch_size)
-        return Inference(model, problem.test_images[:samples], one_a_call=workload.batch_size == 1)
+        return ours_deep.Inference(model, problem.test_images[:samples], one_a_call=workload.batch_size == 1)
 
 
 class Training:
@@ -79,18 +79,3 @@ class Training:
 
     def outcome(self) -> dict[str, Array]:
         return dict(zip(("filters", "weights", "bias"), self._model.get_weights(), strict=True))
-
-
-class Inference:
-    """All images in one call, or a call each."""
-
-    def __init__(self, model: Sequential, images: Array, one_a_call: bool) -> None:
-        self._model = model
-        self._batches = [images[i : i + 1] for i in range(len(images))] if one_a_call else [images]
-        self._outputs: list[Array] = []
-
-    def run(self) -> None:
-        self._outputs = [self._model.predict(batch) for batch in self._batches]
-
-    def outcome(self) -> dict[str, Array]:
-        return {"probabilities": np.concatenate(self._outputs)}

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from fastcnn.backends import checks
 from fastcnn.backends.numba import conv_kernels as kernels
-from fastcnn.backends.numba.packing import ROWS, FloatArray, Workspace, float32, padded_width, panels
+from fastcnn.backends.numba.packing import ROWS, FloatArray, Workspace, float32, in_vectors, padded_width, panels
 from fastcnn.backends.numba.simd import LANES
 
 #: Chunks of samples that have gradients of their own, at most; fewer where all of these would be more floats than this.
@@ -101,7 +101,7 @@ def forward(
     """Return `conv2d_forward`'s result, but nothing less than `least` (0 for ReLU), in an array of the workspace."""
     height, width = checks.output_size(x.shape, filters.shape[:2], strides, padding)
     y = workspace.array("y", (len(x), height, width, filters.shape[3]))
-    packed, start = packed_filters(filters, bias)
+    packed, start = packed_filters(filters), in_vectors(bias, filters.shape[3])
     frame = frame_of(x.shape, padding)
     scratch = workspace.array("forward", (min(len(x), CHUNKS), LANES + margin(x, frame)))
     windows = windows_of(y.shape, frame, strides, filters.shape[2])
@@ -188,14 +188,9 @@ def filter_gradient(
     return grad_filters, partial_bias.sum(axis=0)[:count]
 
 
-def packed_filters(filters: NDArray[Any], bias: NDArray[Any] | None) -> tuple[FloatArray, FloatArray]:
-    """Return the filters as `panels` cuts them, and the bias in whole vectors, zeros where there is none."""
-    count = filters.shape[3]
-    packed = panels(float32(filters).reshape(-1, count))
-    start = np.zeros(packed.shape[0] * LANES, np.float32)
-    if bias is not None:
-        start[:count] = bias
-    return packed, start
+def packed_filters(filters: NDArray[Any]) -> FloatArray:
+    """Return the filters (kernel height, kernel width, C, F) as `panels` cuts them."""
+    return panels(float32(filters).reshape(-1, filters.shape[3]))
 
 
 def frame_of(shape: tuple[int, ...], padding: Padding) -> Frame:

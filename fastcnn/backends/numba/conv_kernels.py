@@ -43,7 +43,7 @@ WINDOW_GROUP = 3
 
 
 @jit_inline
-def _fills(frame, height, width):
+def fills(frame, height, width):
     """Whether the image is the whole workspace, so that none is needed."""
     return frame == (height, width, 0, 0)
 
@@ -124,7 +124,7 @@ def convolve(x, frame, packed, kernel_height, bias, floor, windows, scratch, y):
         work = shifted(spare, LANES)
         for n in range(samples * chunk // chunks, samples * (chunk + 1) // chunks):
             image = shifted(address(x), n * height * width * channels)
-            if not _fills(frame, height, width):
+            if not fills(frame, height, width):
                 place(image, height, width, channels, frame, work)
                 image = work
             out = shifted(address(y), n * pixels * count)
@@ -191,7 +191,7 @@ def convolve_pooled(x, frame, packed, kernel_height, bias, floor, windows, scrat
         work = shifted(spare, LANES)
         for n in range(samples * chunk // chunks, samples * (chunk + 1) // chunks):
             image = shifted(address(x), n * height * width * channels)
-            if not _fills(frame, height, width):
+            if not fills(frame, height, width):
                 place(image, height, width, channels, frame, work)
                 image = work
             out = shifted(address(y), n * pixels * count)
@@ -231,7 +231,7 @@ def filter_gradient(grad_y, kept, x, frame, strides, offsets, scratch, partial_f
         grad_b = shifted(address(partial_bias), chunk * vectors * LANES)
         for n in range(samples * chunk // chunks, samples * (chunk + 1) // chunks):
             image = shifted(address(x), n * height * width * channels)
-            if not _fills(frame, height, width):
+            if not fills(frame, height, width):
                 place(image, height, width, channels, frame, work)
                 image = work
             for top in range(0, out_height, block_rows):

@@ -1,12 +1,14 @@
 """Convolution, ReLU where wanted, and 2x2 max-pooling as one operation, forward and backward.
 
-Forward, the four pixels of a pooling window are convolved side by side and leave the registers as one maximum.
+Forward, the four pixels of a pooling window are convolved side by side and leave the registers as one maximum; for 3x3
+filters of many channels `conv_pool_winograd` does so with fewer multiplications.
 Backward, at most one pixel in four has a gradient, and with ReLU often none: both gradients of the convolution are
 summed over those alone, exactly, in a quarter of the multiplications of `conv` or less.
 
 For that, the gradients that are not zero are listed filter by filter, for as many rows of the image as the first-level
 cache holds. Then six vectors of a filter's taps and six of its gradient stay in registers while its list goes by: for
-each entry the window of the image is added to the filter's gradient, and the filter to the window of the image's.
+each entry the window of the image is added to the filter's gradient, and the filter to the window of the image's. A
+network's first layer, of few taps and without the second part, is left to `conv_pool_short`.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from fastcnn.backends.numba.conv import (
 )
 from fastcnn.backends.numba.conv_kernels import place, take_out
 from fastcnn.backends.numba.jit import jit, jit_inline, parallel_jit
-from fastcnn.backends.numba.packing import ROWS, FloatArray, Workspace, padded_width
+from fastcnn.backends.numba.packing import ROWS, FloatArray, Workspace, in_vectors, padded_width
 from fastcnn.backends.numba.simd import LANES, address, fma, load, shifted, splat, store
 
 #: Vectors of one filter that are in registers together: with as many of its gradient, half of the 32 of AVX-512.
@@ -73,12 +75,11 @@ def conv_pool_forward(
     y = workspace.array("y", (len(x), height, width, count))
     winners = workspace.array("winners", (len(x), height, width, padded_width(count)), np.uint8)
     least = np.float32(0 if relu else -np.inf)
+    start = in_vectors(bias, count)
     if conv_pool_winograd.pays(filters.shape):
-        start = np.zeros(padded_width(count), np.float32)
-        start[:count] = 0 if bias is None else bias
         conv_pool_winograd.forward(x, filters, start, least, frame, workspace, y, winners)
         return y, winners
-    packed, start = packed_filters(filters, bias)
+    packed = packed_filters(filters)
     scratch = workspace.array("forward", (min(len(x), CHUNKS), LANES + margin(x, frame)))
     windows = _pooled_windows(height, width, frame, x.shape[3])
     kernels.convolve_pooled(x, frame, packed, filters.shape[0], start, least, windows, scratch, y, winners)

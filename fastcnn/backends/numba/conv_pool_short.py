@@ -3,7 +3,8 @@
 That is what a network's first layer is: 25 taps of a 5x5 filter on grey images. There, listing the gradients that
 are not zero, as `conv_pool` does, costs more than multiplying them all. Here the windows are copied, block by block, to
 whole vectors in the first-level cache; then two vectors of one filter's gradient stay in registers while the block's
-gradients go by, each picking the window of its pixel. For 5x5x1 to 24 filters that takes a third of the time.
+gradients go by, each picking the window of its pixel. For 5x5x1 to 24 filters that takes
+half of the time where half of the gradients are zero, and 0.3 of it where none is.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from numba import prange
 from numpy.typing import NDArray
 
 from fastcnn.backends.numba.conv import CHUNKS, Frame
-from fastcnn.backends.numba.conv_kernels import place, put_pooled
+from fastcnn.backends.numba.conv_kernels import fills, place, put_pooled
 from fastcnn.backends.numba.jit import jit, jit_inline, parallel_jit
 from fastcnn.backends.numba.packing import FloatArray, Workspace, float32, padded_width
 from fastcnn.backends.numba.simd import LANES, address, fma, load, shifted, splat, store
@@ -196,7 +196,7 @@ def _forward(x, frame, filters, start, least, image_size, scratch, y, winners):
     length = (channels + LANES - 1) // LANES * LANES
     step = _TILES * length
     # In place if reading whole vectors of a pixel never ends behind the images.
-    direct = frame == (height, width, 0, 0) and length == channels
+    direct = fills(frame, height, width) and length == channels
     floor = splat(least)
     for chunk_index in prange(scratch.shape[0]):
         chunk, chunks = np.intp(chunk_index), scratch.shape[0]

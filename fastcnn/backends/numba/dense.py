@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from fastcnn.backends import checks
 from fastcnn.backends.numba.jit import jit, parallel_jit
-from fastcnn.backends.numba.packing import ROWS, FloatArray, Workspace, float32, padded_width
+from fastcnn.backends.numba.packing import ROWS, FloatArray, Workspace, float32, in_vectors, padded_width
 from fastcnn.backends.numba.simd import LANES, address, fma, load, maximum, shifted, splat, store
 
 #: A task's part of the result, at most, and how many terms of its sums it adds before it takes the next ones. The
@@ -76,9 +76,7 @@ def forward(
 ) -> FloatArray:
     """Return `dense_forward`'s result, but nothing less than `least` (0 for ReLU), in an array of the workspace."""
     y = workspace.array("y", (len(x), weights.shape[1]))
-    start = np.zeros(padded_width(y.shape[1]), np.float32)
-    if bias is not None:
-        start[: y.shape[1]] = bias
+    start = in_vectors(bias, y.shape[1])
     if len(x) <= _FEW_ROWS and weights.shape[1] % LANES == 0:
         _multiply_few(x, float32(weights), start, np.float32(least), y)
     else:
@@ -89,14 +87,14 @@ def forward(
 def input_gradient(grad_y: FloatArray, weights: NDArray[Any], workspace: Workspace) -> FloatArray:
     """Return the gradient for the input (N, inputs), in an array of the workspace."""
     grad_x = workspace.array("grad_x", (len(grad_y), len(weights)))
-    _product(grad_y, float32(weights).T, np.zeros(padded_width(len(weights)), np.float32), -np.inf, grad_x, workspace)
+    _product(grad_y, float32(weights).T, in_vectors(None, len(weights)), -np.inf, grad_x, workspace)
     return grad_x
 
 
 def weight_gradient(grad_y: FloatArray, x: FloatArray, workspace: Workspace) -> tuple[FloatArray, FloatArray]:
     """Return the gradients for the weights (inputs, units), in an array of the workspace, and the bias (units,)."""
     grad_weights = workspace.array("grad_weights", (x.shape[1], grad_y.shape[1]))
-    _product(x.T, grad_y, np.zeros(padded_width(grad_y.shape[1]), np.float32), -np.inf, grad_weights, workspace)
+    _product(x.T, grad_y, in_vectors(None, grad_y.shape[1]), -np.inf, grad_weights, workspace)
     return grad_weights, grad_y.sum(axis=0)
 
 

@@ -35,6 +35,14 @@ def padded_width(width: int) -> int:
     return -(-width // LANES) * LANES
 
 
+def in_vectors(values: NDArray[Any] | None, count: int) -> FloatArray:
+    """Return `count` values, zeros where there are none, filled up with zeros to whole vectors."""
+    padded = np.zeros(padded_width(count), np.float32)
+    if values is not None:
+        padded[:count] = values
+    return padded
+
+
 def panels(matrix: FloatArray) -> FloatArray:
     """Cut a matrix (rows, columns) into vertical strips one vector wide, (strips, rows, LANES)."""
     rows, columns = matrix.shape
