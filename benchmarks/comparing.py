@@ -1,26 +1,27 @@
 """Measures ours and the peers' interleaved, after checking that all compute the same.
 
 For every workload each participant first shows in a short trial which of its variants is quickest and how many
-images it gets through in the time of a run. Then come the rounds: everyone runs once a round, the first of one round
+images it gets through in the time of a run. Then come the `rounds`: everyone runs once a round, the first of one round
 is the last of the next. Between two runs nothing happens for a moment, so that threads that spin after their work
 don't disturb the next.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
+from benchmarks import rounds
 from benchmarks.peers.participants import OURS, Participant
 from benchmarks.peers.protocol import PeerError, Worker
 from benchmarks.peers.workloads import Workload
 from benchmarks.results import Row
+from benchmarks.rounds import Judge, Plan, Say, Side, Start
 
 #: What counts as the same network: the greatest difference from fastcnn's weights or probabilities, and the same as a
 #: share of how far training moved those weights, or of how much the probabilities vary from image to image.
@@ -34,41 +35,13 @@ DEEP_TOLERANCE, EXACT_TOLERANCE = 1e-2, 1e-4
 #: A trial takes eight times the images until it lasts this long, in seconds, and ends after so many.
 TRIAL_SECONDS, LONG_TRIAL_SECONDS = 0.1, 2.0
 
-#: Rounds of training until an accuracy is reached, each from another seed.
-REACH_ROUNDS = 3
-
 NOT_ASKED = "not asked for"
 NO_SUCH = "has no way to do this work"
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How to measure.
-
-    Attributes:
-        rounds: how often each participant has its turn.
-        seconds: that a turn lasts, about: longer work is cut down to fewer images, shorter work repeated.
-        settle: seconds of rest before each turn.
-    """
-
-    rounds: int = 5
-    seconds: float = 2.0
-    settle: float = 0.3
-
-
-class Side(Protocol):
-    """What a `Worker` does; tests have their own."""
-
-    versions: dict[str, str]
-
-    def variants(self, workload: Workload) -> list[str]: ...
-    def prepare(self, workload: Workload, variant: str, samples: int) -> None: ...
-    def run(self, times: int = 1) -> float: ...
-    def restart(self, seed: int) -> None: ...
-    def outcome(self) -> dict[str, Any]: ...
-
-
-def start(participant: Participant, workload: Workload, problem: Path, stack: ExitStack) -> Side:
+def start(
+    participant: Participant, workload: Workload, problem: Path, stack: ExitStack, caches: Path | None = None
+) -> Side:
     """A worker for this workload with the problem loaded; it ends with the stack.
 
     Raises:
@@ -76,16 +49,9 @@ def start(participant: Participant, workload: Workload, problem: Path, stack: Ex
     """
     if reason := participant.missing():
         raise PeerError(reason)
-    worker = stack.enter_context(Worker(participant.python, participant.engine, workload.threads))
+    worker = stack.enter_context(Worker(participant.python, participant.engine, workload.threads, caches))
     worker.load(problem)
     return worker
-
-
-Start = Callable[[Participant, Workload, ExitStack], Side]
-Say = Callable[[str], None]
-
-#: The share of test images that a workload's network classifies correctly with the weights of an outcome.
-Judge = Callable[[Workload, Mapping[str, Any]], float]
 
 
 def measure(
@@ -122,65 +88,25 @@ def measure(
             except PeerError as problem:
                 row.reason = str(problem)
         ready = [row for row in rows if row.participant in sides]
-        rounds = _reach_rounds if workload.kind == "reach" else _rounds
-        rounds(workload, ready, sides, plan, judge, say)
+        if workload.kind == "start":
+            stack.close()  # the workers of the trial end: a process starts alone
+            participants = {participant.name: participant for participant in (OURS, *asked)}
+            rounds.of_starts(workload, ready, participants, plan, begin, say)
+        elif workload.kind == "reach":
+            rounds.of_races(workload, ready, sides, plan, judge, say)
+        else:
+            rounds.of_runs(workload, ready, sides, plan, judge, say)
     return [*rows, *(Row(workload.name, other.name, reason=NOT_ASKED) for other in others)]
 
 
-def _rotated(rows: Sequence[Row], turn: int) -> list[Row]:
-    first = turn % len(rows) if rows else 0
-    return [*rows[first:], *rows[:first]]
-
-
-def _rounds(
-    workload: Workload, ready: Sequence[Row], sides: Mapping[str, Side], plan: Plan, judge: Judge, say: Say
-) -> None:
-    for row in ready:
-        side = sides[row.participant]
-        side.prepare(workload, str(row.variant), row.samples)
-        side.run()
-    for turn in range(plan.rounds):
-        say(f"{workload.title}: round {turn + 1} of {plan.rounds}")
-        for row in _rotated(ready, turn):
-            time.sleep(plan.settle)
-            row.seconds.append(sides[row.participant].run(row.repeats))
-    for row in ready:
-        if workload.trains and row.samples == workload.samples:
-            row.accuracy = [judge(workload, sides[row.participant].outcome())]
-
-
-def _reach_rounds(
-    workload: Workload, ready: Sequence[Row], sides: Mapping[str, Side], plan: Plan, judge: Judge, say: Say
-) -> None:
-    """Training until the test images say that it is enough; testing takes none of the time."""
-    for row in ready:
-        row.samples, row.repeats = workload.samples, 1
-        side = sides[row.participant]
-        side.prepare(workload, str(row.variant), row.samples)
-        side.run()
-    rounds = min(plan.rounds, REACH_ROUNDS)
-    for turn in range(rounds):
-        for row in _rotated(ready, turn):
-            say(f"{workload.title}: round {turn + 1} of {rounds}, {row.participant}")
-            side, seconds, accuracy = sides[row.participant], 0.0, 0.0
-            side.restart(turn + 1)
-            for _ in range(workload.epochs):
-                time.sleep(plan.settle)
-                seconds += side.run()
-                accuracy = judge(workload, side.outcome())
-                if accuracy >= workload.target:
-                    row.seconds.append(seconds)
-                    break
-            row.accuracy.append(accuracy)
-    for row in ready:
-        if not row.measured:
-            row.reason = f"reached {max(row.accuracy):.2%}, not {workload.target:.2%}"
-
-
 def _choose(row: Row, side: Side, workload: Workload, plan: Plan, ours: Side | None, ties: str) -> None:
-    """Try all variants; fill in the quickest one that computes the same as ours, and the images of a run."""
+    """Try all variants; fill in the quickest one that computes the same as ours, and the images of a run.
+
+    Whoever starts a process starts the plain form, the first one.
+    """
     best = float("inf")
-    for variant in side.variants(workload):
+    starts = workload.kind == "start"
+    for variant in side.variants(replace(workload, kind="train") if starts else workload)[: 1 if starts else None]:
         try:
             found = None if ours is None else difference(side, variant, ours, workload, ties)
             seconds = _trial(side, workload, variant)
@@ -206,6 +132,7 @@ def samples_of(workload: Workload, affordable: float) -> int:
 
 def _trial(side: Side, workload: Workload, variant: str) -> float:
     """Seconds a sample, kernels compiled before."""
+    workload = replace(workload, kind="train") if workload.kind == "start" else workload
     samples = samples_of(workload, 4 * max(workload.batch_size, 16))
     while True:
         side.prepare(workload, variant, samples)

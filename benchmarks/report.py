@@ -6,24 +6,26 @@ Prints a table for each workload and writes ``benchmarks/results/<machine>.json`
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
 
 from benchmarks import against, comparing, readme, results, tables
-from benchmarks.comparing import Plan
 from benchmarks.judging import Judge
 from benchmarks.limits import Limit
 from benchmarks.peers import problem
-from benchmarks.peers.participants import PEERS
+from benchmarks.peers.participants import PEERS, Participant
 from benchmarks.peers.protocol import environment
 from benchmarks.peers.workloads import GROUPS, WORKLOADS, Workload, workloads_of
+from benchmarks.rounds import Plan
 from fastcnn.datasets import mnist
 
 
@@ -70,23 +72,35 @@ def run(
         status.update("the machine's limits, measured before and after")
         most = max(workload.threads for workload in workloads)
         limits = [measure_limits(threads) for threads in sorted({1, most})]
-        path = Path(folder) / "problem.npz"
         made = problem.make(mnist.train_images(), mnist.train_labels(), mnist.test_images())
-        made.save(path)
+        whole, few = Path(folder) / "problem.npz", Path(folder) / "few.npz"
+        made.save(whole)
+        made.first(max(workload.samples for workload in WORKLOADS.values() if workload.kind == "start")).save(few)
+
+        def begin(
+            participant: Participant, workload: Workload, stack: ExitStack, caches: Path | None = None
+        ) -> comparing.Side:
+            return comparing.start(participant, workload, whole if caches is None else few, stack, caches)
+
         judge = Judge(made, mnist.test_labels())
         for number in range(runs):
             earlier += found
             found = []
-            for workload in workloads:
-                found += comparing.measure(
-                    workload,
+            for _, group in itertools.groupby(workloads, key=lambda workload: workload.training):
+                *easier, hardest = sorted(group, key=lambda workload: workload.target)
+                rows = comparing.measure(
+                    hardest,
                     asked,
                     others,
                     plan,
-                    lambda participant, workload, stack: comparing.start(participant, workload, path, stack),
+                    begin,
                     judge,
                     lambda text: status.update(f"{text} (run {number + 1} of {runs})"),  # noqa: B023
                 )
+                for workload in easier:
+                    found += [row.of_target(workload.name, workload.target) for row in rows]
+                found += rows
+                console.print(tables.line(hardest, rows), highlight=False)
     again = [measure_limits(limit.threads) for limit in limits]
     commit, date = results.commit(), results.now()
     for row in (*found, *earlier):

@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,8 @@ class Row:
         repeats: runs in a round, one after the other.
         seconds: a run took in each round.
         versions: of the library and what it stands on.
-        accuracy: on the test images after all rounds, where these were whole epochs; in "reach" of each round.
+        accuracy: of training, on the test images after all rounds; in "reach" of each round.
+        epochs: of "reach", for each round: how many seconds had passed after each epoch, and the accuracy then.
         commit, date: of fastcnn's checkout, and when it was measured, as in `Results`.
     """
 
@@ -56,6 +57,7 @@ class Row:
     seconds: list[float] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
     accuracy: list[float] = field(default_factory=list)
+    epochs: list[list[list[float]]] = field(default_factory=list)
     commit: str | None = None
     date: str = ""
 
@@ -81,6 +83,23 @@ class Row:
     @property
     def noisy(self) -> bool:
         return self.spread > NOISY
+
+    def finish(self, target: float) -> None:
+        """Say when each round's training reached the accuracy `target`, or that none did."""
+        reached = [[epoch for epoch in epochs if epoch[1] >= target][:1] for epochs in self.epochs]
+        self.seconds = [epoch[0] for epochs in reached for epoch in epochs]
+        self.accuracy = [
+            first[0][1] if first else max(accuracy for _, accuracy in epochs)
+            for first, epochs in zip(reached, self.epochs, strict=True)
+        ]
+        self.reason = None if self.seconds else f"reached {max(self.accuracy):.2%}, not {target:.2%}"
+
+    def of_target(self, workload: str, target: float) -> Row:
+        """The same training as a row of another workload, whose target is lower."""
+        row = replace(self, workload=workload)
+        if self.epochs:
+            row.finish(target)
+        return row
 
 
 def fastest_peer(rows: Iterable[Row], ours: str) -> Row | None:

@@ -27,6 +27,16 @@ def show(results: Results, console: Console) -> None:
         console.print(f"Too noisy to trust (above {NOISY:.0%}): {', '.join(noisy)}.", style="yellow")
 
 
+def line(workload: Workload, rows: list[Row]) -> str:
+    """What came out of a workload, in a line: ours beside the fastest peer."""
+    ours = next((row for row in rows if row.participant == OURS.name and row.measured), None)
+    fastest = fastest_peer(rows, OURS.name)
+    if ours is None or fastest is None:
+        return f"{workload.title}: nothing to compare"
+    ratio = fastest.seconds_per_sample / ours.seconds_per_sample
+    return f"{workload.title}: {ratio:.3g} x as fast as {TITLES[fastest.participant]}"
+
+
 def table(workload: Workload, rows: list[Row], peak: float | None) -> Table:
     """One workload: ours first, then the peers from the quickest on, then who was not measured, and why.
 

@@ -15,7 +15,7 @@ from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # `benchmarks` is not installed
 
-from benchmarks import comparing, report, results, tables
+from benchmarks import comparing, report, results, rounds, tables
 from benchmarks.peers import problem, protocol
 from benchmarks.peers.engines import in_batches, loops, way_and_batch
 from benchmarks.peers.participants import OURS, PEERS, Participant
@@ -26,7 +26,7 @@ from benchmarks.peers.workloads import WORKLOADS, Workload
 
 STEP, EPOCH, INFERENCE = (WORKLOADS[name] for name in ("train-b1", "train-b128", "predict-10000"))
 CONVOLUTION, RACE = WORKLOADS[f"conv-forward-{OURS_SHAPES[0]}"], WORKLOADS["small-convnet-to-99.25-in-4"]
-PLAN = comparing.Plan(rounds=3, seconds=1.0, settle=0.0)
+PLAN = rounds.Plan(rounds=3, seconds=1.0, settle=0.0)
 
 
 class FakeSide:
@@ -64,9 +64,9 @@ def measured(
     sides: dict[str, FakeSide],
     missing: str = "not installed: do this",
     workload: Workload = STEP,
-    judge: comparing.Judge = judge,
+    judge: rounds.Judge = judge,
 ) -> dict[str, results.Row]:
-    def begin(participant: Participant, workload: Workload, stack: ExitStack) -> FakeSide:
+    def begin(participant: Participant, workload: Workload, stack: ExitStack, caches: Path | None = None) -> FakeSide:
         if participant.name not in sides:
             raise PeerError(missing)
         return sides[participant.name]
@@ -173,21 +173,49 @@ def test_who_is_missing_or_wrong_is_shown_with_the_reason() -> None:
 def test_a_race_ends_with_the_first_epoch_that_is_good_enough() -> None:
     sides = {"fastcnn": FakeSide("fastcnn", 1.0), "torch": FakeSide("torch", 2.0, step=1.0005)}
     rows = measured(sides, workload=RACE)
-    assert rows["fastcnn"].seconds == [3.0] * comparing.REACH_ROUNDS
-    assert rows["torch"].seconds == [6.0] * comparing.REACH_ROUNDS
-    assert rows["fastcnn"].accuracy == pytest.approx([0.993] * comparing.REACH_ROUNDS)
+    assert rows["fastcnn"].seconds == [3.0] * rounds.RACE_ROUNDS
+    assert rows["torch"].seconds == [6.0] * rounds.RACE_ROUNDS
+    assert rows["fastcnn"].accuracy == pytest.approx([0.993] * rounds.RACE_ROUNDS)
 
 
 def test_who_never_gets_there_says_how_far_it_got() -> None:
     row = measured({"fastcnn": FakeSide("fastcnn", 1.0)}, workload=RACE, judge=lambda *found: 0.9912)["fastcnn"]
     assert not row.measured
     assert row.reason == "reached 99.12%, not 99.25%"
-    assert row.accuracy == [0.9912] * comparing.REACH_ROUNDS
+    assert row.accuracy == [0.9912] * rounds.RACE_ROUNDS
 
 
-def test_what_was_trained_whole_is_judged() -> None:
-    assert measured({"fastcnn": FakeSide("fastcnn", 1e-9)})["fastcnn"].accuracy
-    assert not measured({"fastcnn": FakeSide("fastcnn", 1e9)})["fastcnn"].accuracy
+def test_a_race_is_one_training_for_all_its_targets() -> None:
+    row = measured({"fastcnn": FakeSide("fastcnn", 1.0)}, workload=RACE)["fastcnn"]
+    assert [seconds for seconds, _ in row.epochs[0]] == [1.0, 2.0, 3.0]
+    easier = row.of_target("small-convnet-to-99.00-in-4", 0.99)
+    assert (easier.workload, easier.seconds) == ("small-convnet-to-99.00-in-4", [2.0] * rounds.RACE_ROUNDS)
+    assert (row.workload, row.seconds) == (RACE.name, [3.0] * rounds.RACE_ROUNDS)
+    one, other = (WORKLOADS[f"keras-convnet-to-{target}-in-12"] for target in ("99.00", "99.25"))
+    assert one.training == other.training != RACE.training
+
+
+def test_what_was_trained_is_judged_and_nothing_else() -> None:
+    assert measured({"fastcnn": FakeSide("fastcnn", 1e9)})["fastcnn"].accuracy
+    assert not measured({"fastcnn": FakeSide("fastcnn", 1e9)}, workload=INFERENCE)["fastcnn"].accuracy
+
+
+@pytest.mark.parametrize("name", ["start-first", "start-again"])
+def test_a_start_is_a_fresh_process_in_its_plain_form(name: str) -> None:
+    begun: list[tuple[str, Path | None]] = []
+    sides = {"fastcnn": FakeSide("fastcnn", 1.0), "torch": FakeSide("torch", 1.0)}
+
+    def begin(participant: Participant, workload: Workload, stack: ExitStack, caches: Path | None = None) -> FakeSide:
+        begun.append((participant.name, caches))
+        return sides[participant.name]
+
+    rows = comparing.measure(WORKLOADS[name], [PEERS["torch"]], [], PLAN, begin, judge)
+    assert [row.variant for row in rows] == ["slow", "slow"]
+    assert [len(row.seconds) for row in rows] == [PLAN.rounds] * 2
+    assert begun[:2] == [("fastcnn", None), ("torch", None)]
+    folders = [folder for participant, folder in begun[2:] if participant == "fastcnn"]
+    assert len(folders) == (PLAN.rounds + 1 if WORKLOADS[name].cached else PLAN.rounds)
+    assert len(set(folders)) == (1 if WORKLOADS[name].cached else PLAN.rounds)
 
 
 def test_a_convolution_counts_against_its_own_size() -> None:

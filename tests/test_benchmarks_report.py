@@ -73,6 +73,7 @@ def test_a_section_has_every_figure_and_everybody(tmp_path: Path) -> None:
     assert "| a step, batch size 1, one core | **3.00 µs** | 150 µs (50) | 300 µs (100) | 15.0 ms (5,000) |" in text
     assert "| an epoch, batch size 128, 2 cores | **0.0469 s** | not measured | not measured | not measured |" in text
     assert "forward | **150** (75%) | 100 (50%; 1.5) |" in text
+    assert "1 convolutions, one by one: fastcnn is ahead of the fastest peer in 1, level in 0, behind in 0" in text
     assert "**4.00 s** (2 of 3 runs) | not reached: 99.12% |" in text
     assert "PyTorch: not installed: do this (train-b128)" in text
     for name in ("ratios", "roofline", "ladder"):

@@ -146,10 +146,11 @@ def test_groups_and_names_choose_workloads() -> None:
 
 
 def test_everything_that_the_report_promises_is_there() -> None:
-    """Batch sizes, both networks, and every direction of at least six shapes."""
+    """Batch sizes, both networks, every direction of at least six shapes, first and second start."""
     assert {WORKLOADS[f"train-b{size}"].batch_size for size in (1, 32, 128, 256)} == {1, 32, 128, 256}
     for kind in ("conv-forward", "conv-input", "conv-filter"):
         assert len({one.shape for one in WORKLOADS.values() if one.kind == kind}) >= 6
+    assert [one.cached for one in WORKLOADS.values() if one.kind == "start"] == [False, True]
 
 
 def test_every_operation_has_cases_on_every_backend() -> None:

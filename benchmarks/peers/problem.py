@@ -5,7 +5,7 @@ Imports numpy only, because it runs in the peers' environments too.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,11 @@ class Problem:
     def save(self, path: Path) -> None:
         """Write it for the worker processes."""
         np.savez(path, **vars(self))
+
+    def first(self, samples: int) -> Problem:
+        """The same with so many images of either kind."""
+        few = {name: getattr(self, name)[:samples] for name in ("images", "labels", "test_images")}
+        return replace(self, **few)
 
     @classmethod
     def load(cls, path: Path) -> Problem:

@@ -90,6 +90,17 @@ def environment(threads: int) -> dict[str, str]:
     }
 
 
+def kept_in(folder: Path) -> dict[str, str]:
+    """What makes every library that can keep what it compiles keep it in that folder, however little it is."""
+    return {
+        "NUMBA_CACHE_DIR": str(folder),
+        "TORCHINDUCTOR_CACHE_DIR": str(folder),
+        "JAX_COMPILATION_CACHE_DIR": str(folder),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+
+
 class Worker:
     """A worker process, held to some cores; a context manager.
 
@@ -97,12 +108,13 @@ class Worker:
         python: the interpreter of the library's environment.
         engine: the module in `benchmarks.peers.engines`.
         threads: cores and threads that it may use.
+        caches: where the library keeps what it compiles; None is where it usually does, if at all.
 
     Raises:
         PeerError: it does not start, or the library in it doesn't.
     """
 
-    def __init__(self, python: Path, engine: str, threads: int) -> None:
+    def __init__(self, python: Path, engine: str, threads: int, caches: Path | None = None) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `close`
         self._process = subprocess.Popen(
             [str(python), "-m", "benchmarks.peers.worker", engine, str(threads)],
@@ -110,7 +122,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=self._log,
             cwd=ROOT,
-            env=environment(threads),
+            env=environment(threads) | ({} if caches is None else kept_in(caches)),
             bufsize=0,
         )
         try:

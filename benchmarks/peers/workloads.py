@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -28,8 +28,9 @@ class Workload:
     Attributes:
         name: for the command line and the results.
         title: for people.
-        kind: "train", "predict"; "reach": train whole epochs until the test accuracy is `target`; "conv-forward",
-            "conv-input", "conv-filter": a convolution, its gradient for the images, its gradient for the filters.
+        kind: "train", "predict"; "reach": train whole epochs until the test accuracy is `target`; "start": a process
+            from its start to the end of its first step of training; "conv-forward", "conv-input", "conv-filter": a
+            convolution, its gradient for the images, its gradient for the filters.
         batch_size: images a step of training. In inference: 1 asks one image a call, 0 leaves it to the library.
         threads: cores that each side may use.
         samples: images in a full run. A run that would take long visits fewer: its time is proportional to them.
@@ -40,11 +41,12 @@ class Workload:
         dropout: False leaves it out of the network, so that chance does not enter.
         target: of "reach".
         epochs: that the learning rate's cycle takes; of "reach" the last one, too.
+        cached: of "start": whether what an earlier process compiled and kept on disk is there.
     """
 
     name: str
     title: str
-    kind: Literal["train", "predict", "reach", "conv-forward", "conv-input", "conv-filter"]
+    kind: Literal["train", "predict", "reach", "start", "conv-forward", "conv-input", "conv-filter"]
     batch_size: int
     threads: int
     samples: int
@@ -56,10 +58,16 @@ class Workload:
     dropout: bool = True
     target: float = 0.0
     epochs: int = 1
+    cached: bool = False
 
     @property
     def trains(self) -> bool:
-        return self.kind in ("train", "reach")
+        return self.kind in ("train", "reach", "start")
+
+    @property
+    def training(self) -> str:
+        """What is run for it: workloads of "reach" that differ in their target only are one training."""
+        return f"{self.network}, {self.epochs} epochs" if self.kind == "reach" else self.name
 
     @property
     def convolves(self) -> bool:
@@ -134,6 +142,10 @@ def _reach(name: str, target: float, epochs: int) -> Workload:
     )
 
 
+def _start(name: str, title: str, cached: bool) -> Workload:
+    return Workload(name, title, "start", 128, 2, 128, "s", 128, flop=STEP_FLOP, cached=cached)
+
+
 _DIRECTIONS: dict[str, Literal["conv-forward", "conv-input", "conv-filter"]] = {
     "forward": "conv-forward",
     "input gradient": "conv-input",
@@ -166,6 +178,8 @@ WORKLOADS: dict[str, Workload] = {
         *_tutorial(),
         *_deep("keras-convnet"),
         *_deep("small-convnet"),
+        _start("start-first", "from starting Python to the end of the first step, nothing compiled before", False),
+        _start("start-again", "the same in a second process", True),
         *(workload for descriptor in (*OURS, *DEEPBENCH) for workload in _convolutions(descriptor)),
         _reach("small-convnet", 0.99, 1),
         _reach("small-convnet", 0.99, 2),
@@ -175,12 +189,18 @@ WORKLOADS: dict[str, Workload] = {
     )
 }
 
+
+def _named(belongs: Callable[[Workload], bool]) -> tuple[str, ...]:
+    return tuple(name for name, workload in WORKLOADS.items() if belongs(workload))
+
+
 #: Names on the command line that stand for several workloads.
 GROUPS: dict[str, tuple[str, ...]] = {
-    "tutorial": tuple(name for name, one in WORKLOADS.items() if one.network == "tutorial" and not one.convolves),
-    "deep": tuple(name for name, one in WORKLOADS.items() if one.network in NETWORKS and one.kind != "reach"),
-    "convolutions": tuple(name for name, one in WORKLOADS.items() if one.convolves),
-    "reach": tuple(name for name, one in WORKLOADS.items() if one.kind == "reach"),
+    "tutorial": _named(lambda one: one.network == "tutorial" and one.kind in ("train", "predict")),
+    "deep": _named(lambda one: one.network in NETWORKS and one.kind in ("train", "predict")),
+    "start": _named(lambda one: one.kind == "start"),
+    "convolutions": _named(lambda one: one.convolves),
+    "reach": _named(lambda one: one.kind == "reach"),
 }
 
 
