@@ -62,6 +62,7 @@ def measure(
     begin: Start,
     judge: Judge,
     say: Say = lambda text: None,
+    earlier: Sequence[Row] = (),
 ) -> list[Row]:
     """A row for each participant.
 
@@ -73,7 +74,9 @@ def measure(
         begin: makes a worker; `start` with its problem.
         judge: tells the accuracy of what was trained.
         say: is told what is going on.
+        earlier: rows of a run before this one, whose choice of variants holds.
     """
+    chosen = {row.participant: row for row in earlier if row.workload == workload.name and row.variant is not None}
     rows = [Row(workload.name, participant.name) for participant in (OURS, *asked)]
     sides: dict[str, Side] = {}
     with ExitStack() as stack:
@@ -83,7 +86,10 @@ def measure(
                 side = begin(participant, workload, stack)
                 row.versions = side.versions
                 expected = None if participant is OURS else sides.get(OURS.name)
-                _choose(row, side, workload, plan, expected, participant.ties)
+                if participant.name in chosen:
+                    row.take_choice(chosen[participant.name])
+                else:
+                    _choose(row, side, workload, plan, expected, participant.ties)
                 sides[participant.name] = side
             except PeerError as problem:
                 row.reason = str(problem)

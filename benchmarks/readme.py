@@ -219,8 +219,9 @@ def _distrust(results: Results) -> str:
     """Which rows another run could contradict; folded up, because on a shared machine they are many."""
     found = results.distrusted(OURS.name)
     measured = sum(row.measured for row in results.peers)
+    apart = "two runs agree on" if results.earlier else "the rounds agree on"
     if not found:
-        return f"No row's rounds lie further apart than {NOISY:.0%}."
+        return f"Within {NOISY:.0%} {apart} all {measured} figures."
     rows = [f"- {row.workload}, {_name(row.participant)}: {why}" for row, why in found]
-    head = f"{len(found)} of {measured} figures vary by more than {NOISY:.0%} and are not to be trusted"
+    head = f"Within {NOISY:.0%} {apart} all but {len(found)} of {measured} figures; these are not to be trusted"
     return "\n".join([f"<details><summary>{head}</summary>", "", *rows, "", "</details>"])

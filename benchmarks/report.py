@@ -96,6 +96,7 @@ def run(
                     begin,
                     judge,
                     lambda text: status.update(f"{text} (run {number + 1} of {runs})"),  # noqa: B023
+                    earlier,
                 )
                 for workload in easier:
                     found += [row.of_target(workload.name, workload.target) for row in rows]

@@ -84,6 +84,11 @@ class Row:
     def noisy(self) -> bool:
         return self.spread > NOISY
 
+    def take_choice(self, other: Row) -> None:
+        """Run what another row of the same work found to be quickest."""
+        for name in ("variant", "trials", "difference", "samples", "repeats"):
+            setattr(self, name, getattr(other, name))
+
     def finish(self, target: float) -> None:
         """Say when each round's training reached the accuracy `target`, or that none did."""
         reached = [[epoch for epoch in epochs if epoch[1] >= target][:1] for epochs in self.epochs]
@@ -164,18 +169,22 @@ class Results:
         return next((limit["gflop_per_second"] for limit in self.limits if limit["threads"] == threads), None)
 
     def distrusted(self, ours: str) -> list[tuple[Row, str]]:
-        """The rows that another run could contradict, and why: the samples of one are too far apart, or several runs
-        disagree on how much faster or slower than `ours` it is."""
-        found = [(row, f"spread {row.spread:.0%}") for row in self.peers if row.measured and row.noisy]
-        known = {id(row) for row, _ in found}
-        earlier = _ratios(self.earlier, ours)
-        for row, ratio in _ratios(self.peers, ours).values():
-            before = earlier.get((row.workload, row.participant))
-            if before is None or id(row) in known:
-                continue
-            apart = max(ratio, before[1]) / min(ratio, before[1]) - 1
-            if apart > NOISY:
-                found.append((row, f"two runs are {apart:.0%} apart"))
+        """The rows that another run could contradict, and why.
+
+        Where there was another run: it disagrees on how much faster or slower than `ours` a row is. Else: the samples
+        of the one run are too far apart.
+        """
+        ratios, earlier = _ratios(self.peers, ours), _ratios(self.earlier, ours)
+        twice = {workload for workload, _ in earlier}
+        found = []
+        for row in self.peers:
+            key = row.workload, row.participant
+            if row.measured and row.workload not in twice and row.noisy:
+                found.append((row, f"spread {row.spread:.0%}"))
+            elif key in ratios and key in earlier:
+                apart = max(ratios[key], earlier[key]) / min(ratios[key], earlier[key]) - 1
+                if apart > NOISY:
+                    found.append((row, f"two runs are {apart:.0%} apart"))
         return found
 
     def add(self, other: Results) -> None:
@@ -198,12 +207,12 @@ class Results:
             setattr(self, name, getattr(other, name))
 
 
-def _ratios(rows: Iterable[Row], ours: str) -> dict[tuple[str, str], tuple[Row, float]]:
-    """Each row and its time as a multiple of ours at the same work."""
+def _ratios(rows: Iterable[Row], ours: str) -> dict[tuple[str, str], float]:
+    """Each row's time as a multiple of ours at the same work."""
     rows = [row for row in rows if row.measured]
     base = {row.workload: row.seconds_per_sample for row in rows if row.participant == ours}
     return {
-        (row.workload, row.participant): (row, row.seconds_per_sample / base[row.workload])
+        (row.workload, row.participant): row.seconds_per_sample / base[row.workload]
         for row in rows
         if row.workload in base and row.participant != ours
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,7 @@ def measured(
     missing: str = "not installed: do this",
     workload: Workload = STEP,
     judge: rounds.Judge = judge,
+    earlier: Sequence[results.Row] = (),
 ) -> dict[str, results.Row]:
     def begin(participant: Participant, workload: Workload, stack: ExitStack, caches: Path | None = None) -> FakeSide:
         if participant.name not in sides:
@@ -72,7 +74,7 @@ def measured(
         return sides[participant.name]
 
     asked, others = [PEERS["torch"], PEERS["jax"]], [PEERS["keras"]]
-    rows = comparing.measure(workload, asked, others, PLAN, begin, judge)
+    rows = comparing.measure(workload, asked, others, PLAN, begin, judge, earlier=earlier)
     assert [row.participant for row in rows] == ["fastcnn", "torch", "jax", "keras"]
     return {row.participant: row for row in rows}
 
@@ -155,6 +157,16 @@ def test_rounds_interleave_and_the_quickest_right_variant_is_used() -> None:
         assert rows[name].seconds == [seconds] * PLAN.rounds
         assert rows[name].trials["slow"] == 3 * rows[name].trials["quick"]
     assert (rows["fastcnn"].difference, rows["torch"].difference) == (None, 0.0)
+
+
+def test_a_second_run_takes_the_first_ones_choice() -> None:
+    log: list[str] = []
+    sides = {"fastcnn": FakeSide("fastcnn", 1.0, log=log)}
+    first = measured(sides)
+    log.clear()
+    second = measured(sides, earlier=list(first.values()))
+    assert log == ["fastcnn"] * (1 + PLAN.rounds)
+    assert second["fastcnn"] == first["fastcnn"]
 
 
 def test_who_is_missing_or_wrong_is_shown_with_the_reason() -> None:
