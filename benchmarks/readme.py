@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks import pictures
 from benchmarks.comparing import NO_SUCH
 from benchmarks.peers.participants import OURS, PEERS
-from benchmarks.peers.workloads import Workload
+from benchmarks.peers.workloads import WORKLOADS, Workload
 from benchmarks.results import NOISY, ROOT, Results, Row, fastest_peer
 from benchmarks.tables import TITLES, share_of_peak
 
@@ -83,7 +83,7 @@ def section(results: Results, path: Path) -> str:
     for name, title in pictures.TITLES.items():
         if name in pictures.draw(results):
             parts.append(f"![{title}]({_relative(picture_of(path, name))})")
-    parts += [_absent(results), _distrust(results), "<!-- /measured -->"]
+    parts += [_forms(results), _absent(results), _distrust(results), "<!-- /measured -->"]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -197,6 +197,23 @@ def significant(value: float, digits: int = 3) -> str:
     rounded = float(f"{value:.{digits - 1}e}")
     exponent = int(f"{rounded:e}".partition("e")[2])
     return f"{rounded:,.{max(0, digits - 1 - exponent)}f}"
+
+
+def _forms(results: Results) -> str:
+    """What each form of a step at batch size one took in its trial: how much the table owes to the best of them."""
+    step = WORKLOADS["train-b1"]
+    ours = _find(results, step, OURS.name)
+    found = []
+    for row in results.rows_of(step.name):
+        times = {form: time for form, time in row.trials.items() if isinstance(time, float)}
+        if row is ours or ours is None or not ours.measured or len(times) < 2:
+            continue
+        forms = [
+            f"{form} {significant(step.figure(time))} µs ({significant(time / ours.seconds_per_sample, 2)})"
+            for form, time in sorted(times.items(), key=lambda one: one[1])
+        ]
+        found.append(f"{_name(row.participant)}: {', '.join(forms)}")
+    return f"A step at batch size 1 in the forms that were tried, in short trials. {'. '.join(found)}." if found else ""
 
 
 def _absent(results: Results) -> str:

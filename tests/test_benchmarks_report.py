@@ -34,7 +34,13 @@ def some_rows() -> list[Row]:
     flop = WORKLOADS[CONVOLUTION].flop * 128
     return [
         row("train-b1", "fastcnn", 128 * 3e-6),
-        row("train-b1", "torch", 128 * 1.5e-4, versions={"torch": "2.13.0+cpu"}),
+        row(
+            "train-b1",
+            "torch",
+            128 * 1.5e-4,
+            versions={"torch": "2.13.0+cpu"},
+            trials={"eager": 2.1e-4, "compiled": 1.5e-4, "another": "computes something else"},
+        ),
         row("train-b1", "im2col", 128 * 3e-4),
         row("train-b1", "loops", 128 * 1.5e-2),
         row("train-b128", "fastcnn", 1e-4),
@@ -75,6 +81,7 @@ def test_a_section_has_every_figure_and_everybody(tmp_path: Path) -> None:
     assert "forward | **150** (75%) | 100 (50%; 1.5) |" in text
     assert "1 convolutions, one by one: fastcnn is ahead of the fastest peer in 1, level in 0, behind in 0" in text
     assert "**4.00 s** (2 of 3 runs) | not reached: 99.12% |" in text
+    assert "PyTorch: compiled 150 µs (50), eager 210 µs (70)." in text
     assert "PyTorch: not installed: do this (train-b128)" in text
     for name in ("ratios", "roofline", "ladder"):
         assert f"machine-{name}.svg)" in text
