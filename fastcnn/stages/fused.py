@@ -106,10 +106,9 @@ class FusedDenseStage(FusedStage):
         return self._y
 
     def backward(self, grad_y: Array) -> Array:
-        if self._relu:
-            grad_y = np.where(self._y > 0, grad_y, np.float32(0))
-        grad_x = dense.input_gradient(grad_y, self._kernel(), self._workspace) if self.wants_input else None
-        return self._finish(grad_x, *dense.weight_gradient(grad_y, self._x, self._workspace))
+        kept = self._y if self._relu else dense.NONE
+        work = self._workspace
+        return self._finish(*dense.backward(grad_y, self._x, self._kernel(), self.wants_input, work, kept))
 
 
 def take(layers: Sequence[Layer], operations: ModuleType) -> tuple[list[Stage], int] | None:
