@@ -150,6 +150,23 @@ def test_arrays_are_allocated_once() -> None:
     assert np.shares_memory(first, stage.forward(x[:5], True, True))
 
 
+@pytest.mark.parametrize("last", [layers.Dense(3), layers.Dense(3, activation="softmax"), layers.Conv2D(3, 1), None])
+def test_what_is_returned_is_not_written_to_again(last: layers.Layer | None) -> None:
+    model = built([layers.Rescaling(0.5), layers.Conv2D(4, 2, activation="relu")], (3, 3, 1))
+    if last is not None:
+        for layer in [layers.Flatten()] * isinstance(last, layers.Dense) + [last]:
+            model.add(layer)
+    x = np.random.default_rng(3).standard_normal((600, 3, 3, 1)).astype(np.float32)
+    parts = [model.predict(x[start : start + 100]) for start in range(0, 600, 100)]
+    np.testing.assert_array_equal(model.predict(x), np.concatenate(parts))
+    model.compile("sgd", "mse")
+    first = model.gradients(x[:9], np.zeros((9, *model.output_shape[1:])))
+    kept = [array.copy() for array in (first.input, *first.weights)]
+    model.gradients(x[9:18], np.zeros((9, *model.output_shape[1:])))
+    for array, copy in zip((first.input, *first.weights), kept, strict=True):
+        np.testing.assert_array_equal(array, copy)
+
+
 def test_a_pixel_that_is_no_number_is_named() -> None:
     x, y = data(10)
     x[11, 4, 4, 0] = np.nan

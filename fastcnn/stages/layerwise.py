@@ -238,11 +238,16 @@ class StagePlan:
 
     @_quiet
     def predict(self, images: Array, batch_size: int | None) -> Array:
-        parts = []
+        outputs: Array | None = None
         for part in slices(len(images), batch_size or 256):
             y = self.forward(images[part])
-            parts.append(y if self.head is None else self.head.forward(y, False, False))
-        return np.concatenate(parts)
+            if self.head is not None:
+                y = self.head.forward(y, False, False)
+            if outputs is None:
+                outputs = np.empty((len(images), *y.shape[1:]), y.dtype)
+            outputs[part] = y  # a copy: stages work in the same arrays for the next part
+        assert outputs is not None
+        return outputs
 
     @_quiet
     def gradients(
@@ -257,4 +262,4 @@ class StagePlan:
         losses, gradients = self.objective.measure(outputs, labels)
         loss = float(objective.weighted(losses, weights).mean(dtype=np.float64))
         grad_images = self.backward(objective.mean_gradient(gradients, weights), whole=True).copy()
-        return loss, [g for s in self.stages for g in s.gradients], grad_images
+        return loss, [g.copy() for s in self.stages for g in s.gradients], grad_images
