@@ -59,7 +59,7 @@ def weighted(values: Array, weights: Array | None) -> Array:
 
 def total(losses: Array) -> float:
     """The sum, in double precision."""
-    return float(losses.sum(dtype=np.float64))
+    return float(np.add.reduce(losses, dtype=np.float64))
 
 
 def mean_gradient(gradients: Array, weights: Array | None) -> Array:
