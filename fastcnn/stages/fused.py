@@ -155,7 +155,7 @@ class FusedDenseStage(FusedStage):
         return self._y
 
     def backward(self, grad_y: Array) -> Array:
-        kept = self._y if self._relu else dense.NONE
+        kept = self._y if self._relu else dense.EVERYTHING
         work = self._workspace
         return self._finish(*dense.backward(grad_y, self._x, self._kernel(), self.wants_input, work, kept))
 

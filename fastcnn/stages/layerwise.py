@@ -155,7 +155,7 @@ class StagePlan:
     @_quiet
     def warm_up(self, images: Array, labels: Labels, batch_size: int, optimizer: Optimizer) -> None:
         with self.unchanged_generators():
-            outputs = self.forward(images, slice(1), training=True, keep=True)
+            outputs = self.forward(images, np.arange(1), training=True, keep=True)
         self.backward(self.objective.measure(outputs, labels[:1])[1])
         for parameter in [p for stage in self.stages for p in stage.parameters][:1]:
             optimizer.warm_up(parameter, self._kernels)

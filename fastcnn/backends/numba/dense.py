@@ -52,8 +52,8 @@ _COLLIDING = 1024
 #: A batch of so few vectors is multiplied with the weights where they are: copying them would take longer.
 _FEW_ROWS = 2
 
-#: No bias, no mask.
-NONE = np.zeros(0, np.float32)
+#: No bias; no mask: all gradients count.
+_NO_BIAS, EVERYTHING = np.zeros(0, np.float32), np.zeros((0, 0), np.float32)
 
 
 def dense_forward(x: NDArray[Any], weights: NDArray[Any], bias: NDArray[Any] | None) -> FloatArray:
@@ -101,7 +101,7 @@ def forward(
 ) -> FloatArray:
     """Return `dense_forward`'s result, but nothing less than `least` (0 for ReLU), in an array of the workspace."""
     y = workspace.array("y", (len(x), weights.shape[1]))
-    start = NONE if bias is None else float32(bias)
+    start = _NO_BIAS if bias is None else float32(bias)
     if len(x) <= _FEW_ROWS:
         _multiply_few(x, float32(weights), start, np.float32(least), y)
     else:
@@ -115,7 +115,7 @@ def backward(
     weights: NDArray[Any],
     wants_input: bool,
     workspace: Workspace,
-    kept: FloatArray = NONE,
+    kept: FloatArray = EVERYTHING,
 ) -> tuple[FloatArray | None, FloatArray, FloatArray]:
     """Return `dense_backward`'s result in arrays of the workspace.
 
@@ -131,9 +131,9 @@ def backward(
     grad_x = None
     if wants_input:
         grad_x = workspace.array("grad_x", x.shape)
-        _product(masked, float32(weights).T, NONE, -np.inf, grad_x, workspace)
+        _product(masked, float32(weights).T, _NO_BIAS, -np.inf, grad_x, workspace)
     grad_weights = workspace.array("grad_weights", weights.shape)
-    _product(x.T, masked, NONE, -np.inf, grad_weights, workspace)
+    _product(x.T, masked, _NO_BIAS, -np.inf, grad_weights, workspace)
     return grad_x, grad_weights, grad_bias
 
 
