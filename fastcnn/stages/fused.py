@@ -21,7 +21,7 @@ import numpy as np
 from fastcnn.backends.numba import conv, dense, pixels
 from fastcnn.backends.numba.conv_pool import conv_pool_backward, conv_pool_forward
 from fastcnn.backends.numba.dropout import dropout
-from fastcnn.backends.numba.packing import Workspace, plain
+from fastcnn.backends.numba.packing import Workspace, float32, plain
 from fastcnn.backends.numba.softmax import cross_entropy_rows
 from fastcnn.layers import Activation, Conv2D, Dense, Dropout, Layer, MaxPooling2D, ReLU, Rescaling, windows
 from fastcnn.layers.base import Array
@@ -167,10 +167,17 @@ class FusedDropoutStage(DropoutStage):
         super().__init__(layer, operations, generator)
         self._workspace = Workspace()
 
-    def _drop(self, name: str, x: Array, seed: int) -> Array:
-        y = self._workspace.array(name, x.shape)
+    def _masked(self, x: Array, seed: int) -> Array:
+        y = self._workspace.array("y", x.shape)
         dropout(x, seed, *self._terms(), y)
         return y
+
+    def backward(self, grad_y: Array) -> Array:
+        if self._seed is None:
+            return grad_y
+        grad = float32(grad_y)
+        dropout(grad, self._seed, *self._terms(), grad)
+        return grad
 
 
 def begin(layers: Sequence[Layer], operations: ModuleType) -> tuple[Reader, list[Stage]]:

@@ -78,13 +78,13 @@ class DropoutStage(Stage):
     def forward(self, x: Array, training: bool, keep: bool) -> Array:
         drops = training and self.layer.rate > 0.0
         self._seed = self.generator.bit_generator.random_raw() if drops else None
-        return x if self._seed is None else self._drop("y", x, self._seed)
+        return x if self._seed is None else self._masked(x, self._seed)
 
     def backward(self, grad_y: Array) -> Array:
-        return grad_y if self._seed is None else self._drop("grad_x", grad_y, self._seed)
+        return grad_y if self._seed is None else self._masked(grad_y, self._seed)
 
-    def _drop(self, name: str, x: Array, seed: int) -> Array:
-        """`x` with the mask's elements set to zero, the others divided by their share; `name` tells x from gradient."""
+    def _masked(self, x: Array, seed: int) -> Array:
+        """`x` with the mask's elements set to zero, the others divided by their share."""
         dropped, factor = self._terms()
         kept = (draws(seed, x.size) >= dropped).reshape(x.shape)
         y: Array = x * np.multiply(kept, x.dtype.type(factor), dtype=x.dtype)

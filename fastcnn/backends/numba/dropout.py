@@ -18,7 +18,7 @@ def dropout(x: FloatArray, seed: int, dropped: int, factor: float, y: FloatArray
         seed: tells the mask; the same as `fastcnn.stages.shaping.draws` makes of it.
         dropped: elements are kept whose draw, 16 bits, is not less.
         factor: of those that are kept.
-        y: of the shape of `x`.
+        y: of the shape of `x`; may be `x`, which saves a third of the time for a large array.
     """
     _dropout(x.reshape(-1), np.uint64(seed), np.uint16(dropped), np.float32(factor), y.reshape(-1))
 
