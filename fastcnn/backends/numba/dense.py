@@ -289,36 +289,48 @@ def _multiply(a, by_term, b, by_column, start, least, tasks, scratch, y):
 
 @parallel_jit
 def _multiply_few(a, b, start, least, y):
-    """Fill `y` (rows, columns) with ``a @ b + start``, four vectors of a row at a time.
+    """Fill `y` (rows, columns) with ``a @ b + start``, eight vectors of a row at a time: with four, half as fast.
 
     Terms are added in the order of `_multiply`: the results are the same.
     """
     rows, columns = y.shape
-    terms, width, floor = a.shape[1], 4 * LANES, splat(least)
+    terms, width = a.shape[1], 8 * LANES
     groups = (columns + width - 1) // width
-    biased = start.size > 0
+    floor, zero = splat(least), splat(np.float32(0))
     for task_index in prange(rows * groups):
         task = np.intp(task_index)
         row, first = task // groups, task % groups * width
-        x, to = shifted(address(a), row * terms), shifted(address(y), row * columns)
-        c0 = splat(np.float32(0))
-        if first + width <= columns:
-            c1, c2, c3 = c0, c0, c0
-            if biased:
-                c0, c1 = load(address(start), first), load(address(start), first + LANES)
-                c2, c3 = load(address(start), first + 2 * LANES), load(address(start), first + 3 * LANES)
+        x, to = shifted(address(a), row * terms), shifted(address(y), row * columns + first)
+        bias, weights, lanes = shifted(address(start), first), shifted(address(b), first), columns - first
+        m0, m1 = first_lanes(lanes), first_lanes(lanes - LANES)
+        m2, m3 = first_lanes(lanes - 2 * LANES), first_lanes(lanes - 3 * LANES)
+        m4, m5 = first_lanes(lanes - 4 * LANES), first_lanes(lanes - 5 * LANES)
+        m6, m7 = first_lanes(lanes - 6 * LANES), first_lanes(lanes - 7 * LANES)
+        c0, c1, c2, c3, c4, c5, c6, c7 = zero, zero, zero, zero, zero, zero, zero, zero
+        if start.size > 0:
+            c0, c1 = load_where(bias, 0, m0), load_where(bias, LANES, m1)
+            c2, c3 = load_where(bias, 2 * LANES, m2), load_where(bias, 3 * LANES, m3)
+            c4, c5 = load_where(bias, 4 * LANES, m4), load_where(bias, 5 * LANES, m5)
+            c6, c7 = load_where(bias, 6 * LANES, m6), load_where(bias, 7 * LANES, m7)
+        if lanes >= width:
             for k in range(terms):
-                x_k, b_k = splat(x[k]), shifted(address(b), k * columns + first)
-                c0, c1 = fma(x_k, load(b_k, 0), c0), fma(x_k, load(b_k, LANES), c1)
-                c2, c3 = fma(x_k, load(b_k, 2 * LANES), c2), fma(x_k, load(b_k, 3 * LANES), c3)
-            store(to, first, maximum(floor, c0))
-            store(to, first + LANES, maximum(floor, c1))
-            store(to, first + 2 * LANES, maximum(floor, c2))
-            store(to, first + 3 * LANES, maximum(floor, c3))
+                x_k, w = splat(x[k]), shifted(weights, k * columns)
+                c0, c1 = fma(x_k, load(w, 0), c0), fma(x_k, load(w, LANES), c1)
+                c2, c3 = fma(x_k, load(w, 2 * LANES), c2), fma(x_k, load(w, 3 * LANES), c3)
+                c4, c5 = fma(x_k, load(w, 4 * LANES), c4), fma(x_k, load(w, 5 * LANES), c5)
+                c6, c7 = fma(x_k, load(w, 6 * LANES), c6), fma(x_k, load(w, 7 * LANES), c7)
         else:
-            for j in range(first, columns, LANES):
-                here = first_lanes(columns - j)
-                c = load_where(address(start), j, here) if biased else c0
-                for k in range(terms):
-                    c = fma(splat(x[k]), load_where(address(b), k * columns + j, here), c)
-                store_where(to, j, maximum(floor, c), here)
+            for k in range(terms):
+                x_k, w = splat(x[k]), shifted(weights, k * columns)
+                c0, c1 = fma(x_k, load_where(w, 0, m0), c0), fma(x_k, load_where(w, LANES, m1), c1)
+                c2, c3 = fma(x_k, load_where(w, 2 * LANES, m2), c2), fma(x_k, load_where(w, 3 * LANES, m3), c3)
+                c4, c5 = fma(x_k, load_where(w, 4 * LANES, m4), c4), fma(x_k, load_where(w, 5 * LANES, m5), c5)
+                c6, c7 = fma(x_k, load_where(w, 6 * LANES, m6), c6), fma(x_k, load_where(w, 7 * LANES, m7), c7)
+        store_where(to, 0, maximum(floor, c0), m0)
+        store_where(to, LANES, maximum(floor, c1), m1)
+        store_where(to, 2 * LANES, maximum(floor, c2), m2)
+        store_where(to, 3 * LANES, maximum(floor, c3), m3)
+        store_where(to, 4 * LANES, maximum(floor, c4), m4)
+        store_where(to, 5 * LANES, maximum(floor, c5), m5)
+        store_where(to, 6 * LANES, maximum(floor, c6), m6)
+        store_where(to, 7 * LANES, maximum(floor, c7), m7)

@@ -71,4 +71,4 @@ class Workspace:
         kept = self._arrays.get(key)
         if kept is None or len(kept) < shape[0]:
             kept = self._arrays[key] = aligned_zeros(shape, dtype)
-        return kept[: shape[0]]
+        return kept if len(kept) == shape[0] else kept[: shape[0]]
