@@ -150,6 +150,56 @@ def test_arrays_are_allocated_once() -> None:
     assert np.shares_memory(first, stage.forward(x[:5], True, True))
 
 
+@pytest.mark.parametrize("scaled", [True, False])
+def test_images_are_read_alike_whatever_they_are_kept_in(scaled: bool) -> None:
+    pixels = np.random.default_rng(4).integers(0, 256, (300, 5, 6, 2), dtype=np.uint8)
+    read_only = pixels.astype(np.float32)
+    read_only.flags.writeable = False
+    ways = [pixels, pixels.astype(np.float32), pixels.astype(np.float64), np.asfortranarray(pixels), read_only]
+    found = []
+    for images, fused in [*((way, True) for way in ways), (pixels, False)]:
+        stack = [layers.Rescaling(1 / 255, -0.1)] if scaled else []
+        model = built([*stack, layers.Conv2D(3, 3, activation="relu"), layers.Flatten(), layers.Dense(4)], (5, 6, 2))
+        model.compile("sgd", "mse", fused=fused)
+        first = model.predict(images)
+        model.fit(images, first + 1.0, batch_size=64, verbose=0)
+        found.append([first, *model.get_weights()])
+    for others in found[1:5]:
+        for one, other in zip(found[0], others, strict=True):
+            np.testing.assert_array_equal(one, other)
+    for one, other in zip(found[0], found[5], strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * np.abs(other).max())
+
+
+def test_right_answers_are_counted_as_numpy_does() -> None:
+    rng = np.random.default_rng(5)
+    logits = rng.integers(0, 3, (500, 4)).astype(np.float32)  # the greatest is often there twice
+    logits[::7, 2] = np.nan
+    labels = rng.integers(0, 4, 500)
+    model = built([layers.Dense(4, activation="softmax")], (3,))
+    counts = [
+        plan(model.layers, "numba", model.dtype, fused=fused).objective.measure(logits, labels)[2] for fused in (1, 0)
+    ]
+    assert counts == [np.count_nonzero(logits.argmax(axis=1) == labels)] * 2
+
+
+@pytest.mark.parametrize("last", [layers.Dense(3), layers.Dense(3, activation="softmax"), layers.Conv2D(3, 1), None])
+def test_what_is_returned_is_not_written_to_again(last: layers.Layer | None) -> None:
+    model = built([layers.Rescaling(0.5), layers.Conv2D(4, 2, activation="relu")], (3, 3, 1))
+    if last is not None:
+        for layer in [layers.Flatten()] * isinstance(last, layers.Dense) + [last]:
+            model.add(layer)
+    x = np.random.default_rng(3).standard_normal((600, 3, 3, 1)).astype(np.float32)
+    parts = [model.predict(x[start : start + 100]) for start in range(0, 600, 100)]
+    np.testing.assert_array_equal(model.predict(x), np.concatenate(parts))
+    model.compile("sgd", "mse")
+    first = model.gradients(x[:9], np.zeros((9, *model.output_shape[1:])))
+    kept = [array.copy() for array in (first.input, *first.weights)]
+    model.gradients(x[9:18], np.zeros((9, *model.output_shape[1:])))
+    for array, copy in zip((first.input, *first.weights), kept, strict=True):
+        np.testing.assert_array_equal(array, copy)
+
+
 def test_a_pixel_that_is_no_number_is_named() -> None:
     x, y = data(10)
     x[11, 4, 4, 0] = np.nan

@@ -250,6 +250,21 @@ def test_masks_come_from_the_models_seed_and_differ_from_batch_to_batch():
     assert len(set(losses_of(1))) == 4
 
 
+@pytest.mark.parametrize(("backend", "fused"), [("reference", True), ("numba", False), ("numba", True)])
+def test_every_backend_draws_the_same_masks(backend, fused):
+    x = np.random.default_rng(0).uniform(1, 2, (130, 9, 8, 1)).astype(np.float32)  # more than a kernel's task of 8192
+
+    def gradient(backend, fused=True):
+        model = Sequential([Dropout(0.3, input_shape=x.shape[1:]), Dropout(0.7)], backend=backend, seed=3)
+        model.compile("sgd", "mse", fused=fused)
+        model.train_on_batch(x, np.zeros_like(x))
+        return model.gradients(x, np.zeros_like(x), training=True).input
+
+    expected = gradient("im2col")
+    assert (expected == 0).mean() == pytest.approx(1 - 0.7 * 0.3, abs=0.02)
+    np.testing.assert_allclose(gradient(backend, fused), expected, rtol=1e-6)
+
+
 def test_batch_normalization_is_keras():
     layer = BatchNormalization(momentum=0.9, epsilon=0.01)
     model = Sequential([layer], backend="im2col", dtype="float64", seed=0)

@@ -118,7 +118,7 @@ LARGER = {
         for inputs in (1, 7, 16, 33, 257, 1352)
         for units in (*LENGTHS, 64, 130)
     ]
-    + [(260, 300, 19, 1)],
+    + [(260, 300, 19, 1), (7, 1024, 19, 0), (300, 2048, 10, 1)],
     "softmax": [(samples, classes, 5) for samples in (1, 63, 64, 65, 130) for classes in (*LENGTHS, 100)],
 }
 

@@ -133,14 +133,17 @@ class Optimizer:
             kernels: `fastcnn.backends.numba.updates` where compiled steps may be taken, on float32 weights.
         """
         rate = self.learning_rate
+        decay = (self.weight_decay or 0.0) * rate
+        # A class that is derived from one of ours may change its `step`, but has not its kernel.
+        kernel = getattr(kernels, self.kernel) if kernels is not None and "kernel" in vars(type(self)) else None
+        numbers = None if kernel is None else self.kernel_numbers(rate)
         for parameter, gradient in zip(parameters, self._clip(gradients), strict=True):
             states = self._states.get(parameter)
             if states is None:
                 states = self._states[parameter] = [np.zeros_like(parameter.value) for _ in range(self.states)]
             arrays = [array.reshape(-1) for array in (parameter.value, gradient, *states)]
-            compilable = kernels is not None and "kernel" in vars(type(self)) and all(_is_plain(a) for a in arrays)
-            if compilable and (numbers := self.kernel_numbers(rate)) is not None:
-                getattr(kernels, self.kernel)(*arrays, (self.weight_decay or 0.0) * rate, *numbers)
+            if kernel is not None and numbers is not None and all(_is_plain(array) for array in arrays):
+                kernel(*arrays, decay, *numbers)
             else:
                 self._step_in_blocks(rate, *arrays)
             parameter.changed()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
@@ -41,6 +42,7 @@ from fastcnn.optimizers import Optimizer
 from fastcnn.stages import activations, augmentation, objective, pooling, shaping, weighted
 from fastcnn.stages.base import Labels, slices
 from fastcnn.stages.objective import Objective
+from fastcnn.stages.reading import Reader
 from fastcnn.stages.stage import Stage
 
 _STAGES: dict[type[Layer], Callable[[Layer, ModuleType], Stage]] = {
@@ -91,10 +93,11 @@ def plan(
     """
     operations = backends.get(backend)
     generator = generator or np.random.default_rng()
-    stages: list[Stage] = []
-    taken = 0
+    fusing = _fusing() if fused and backend == "numba" else None
+    reader, stages = fusing.begin(layers, operations) if fusing else (Reader(dtype), [])
+    taken = len(stages)
     while taken < len(layers):
-        if fused and (together := _fuse(layers[taken:], backend, operations)) is not None:
+        if fusing and (together := fusing.take(layers[taken:], operations, generator)) is not None:
             stages += together[0]
             taken += together[1]
             continue
@@ -108,15 +111,13 @@ def plan(
             raise ArgumentError(f"{layer.label}: there is no stage that runs such a layer")
         stages += activations.of(layer, operations)
     kernels = importlib.import_module("fastcnn.backends.numba.updates") if backend == "numba" else None
-    return StagePlan(stages, dtype, Objective(operations, loss), kernels)
+    objective = (fusing.FusedObjective if fusing else Objective)(operations, loss)
+    return StagePlan(reader, stages, objective, kernels)
 
 
-def _fuse(layers: Sequence[Layer], backend: str, operations: ModuleType) -> tuple[list[Stage], int] | None:
-    if backend != "numba":
-        return None
-    from fastcnn.stages import fused  # loads Numba, which the other backends do without
-
-    return fused.take(layers, operations)
+def _fusing() -> ModuleType:
+    """Loads Numba, which the other backends do without."""
+    return importlib.import_module("fastcnn.stages.fused")
 
 
 def ends_in_softmax(layers: Sequence[Layer]) -> bool:
@@ -132,19 +133,19 @@ class StagePlan:
     """Stages from the images to the outputs; a softmax at the end is left to the loss where that takes logits.
 
     Args:
+        reader: what makes the first stage's input.
         stages: in order.
-        dtype: what images are cast to, a batch at a time.
         objective: the loss.
         kernels: the compiled steps of optimizers, if the backend has them.
     """
 
     def __init__(
-        self, stages: list[Stage], dtype: Any, objective: Objective, kernels: ModuleType | None = None
+        self, reader: Reader, stages: list[Stage], objective: Objective, kernels: ModuleType | None = None
     ) -> None:
         head = stages[-1] if stages and isinstance(stages[-1], activations.SoftmaxStage) else None
         self.head = head if objective.takes_logits else None
         self.stages = stages if self.head is None else stages[:-1]
-        self.dtype = dtype
+        self._reader = reader
         self.objective = objective
         self._kernels = kernels
 
@@ -154,7 +155,7 @@ class StagePlan:
     @_quiet
     def warm_up(self, images: Array, labels: Labels, batch_size: int, optimizer: Optimizer) -> None:
         with self.unchanged_generators():
-            outputs = self.forward(images[:1], training=True, keep=True)
+            outputs = self.forward(images, np.arange(1), training=True, keep=True)
         self.backward(self.objective.measure(outputs, labels[:1])[1])
         for parameter in [p for stage in self.stages for p in stage.parameters][:1]:
             optimizer.warm_up(parameter, self._kernels)
@@ -171,9 +172,9 @@ class StagePlan:
             for generator, state in zip(generators, states, strict=True):
                 generator.state = state
 
-    def forward(self, batch: Array, training: bool = False, keep: bool = False) -> Array:
-        """The last stage's output for a batch: the logits where softmax is left to the loss."""
-        x = np.ascontiguousarray(batch, self.dtype)
+    def forward(self, images: Array, chosen: Labels | slice, training: bool = False, keep: bool = False) -> Array:
+        """The last stage's output for the batch ``images[chosen]``: the logits where softmax is left to the loss."""
+        x = self._reader.read(images, chosen)
         for stage in self.stages:
             x = stage.forward(x, training, keep)
         return x
@@ -210,18 +211,19 @@ class StagePlan:
         parameters = [p for s in learning for p in s.parameters if p.trainable]
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
-            truth, shares = labels[chosen], None if weights is None else weights[chosen]
-            outputs = self.forward(images[chosen], training=True, keep=True)
-            losses, gradients = self.objective.measure(outputs, truth)
-            if (wrong := objective.first_not_finite(losses)) is not None:
+            shares = None if weights is None else weights[chosen]
+            outputs = self.forward(images, chosen, training=True, keep=True)
+            losses, gradients, right = self.objective.measure(outputs, labels[chosen])
+            loss = objective.total(losses)
+            if not math.isfinite(loss) and (wrong := objective.first_not_finite(losses)) is not None:
                 return loss_sum, correct, start + wrong
             self.backward(objective.mean_gradient(gradients, shares))
             changes = [g for s in learning for p, g in zip(s.parameters, s.gradients, strict=True) if p.trainable]
             optimizer.apply(parameters, changes, self._kernels)
             for stage in self.stages:
                 stage.commit()
-            loss_sum += float(objective.weighted(losses, shares).sum(dtype=np.float64))
-            correct += self.objective.correct(outputs, truth)
+            loss_sum += loss if shares is None else objective.total(objective.weighted(losses, shares))
+            correct += right
         return loss_sum, correct, len(order)
 
     @_quiet
@@ -230,19 +232,24 @@ class StagePlan:
     ) -> tuple[float, int]:
         loss_sum, correct = 0.0, 0
         for part in slices(len(images), batch_size or 256):
-            outputs, shares = self.forward(images[part]), None if weights is None else weights[part]
-            losses, _ = self.objective.measure(outputs, labels[part])
-            loss_sum += float(objective.weighted(losses, shares).sum(dtype=np.float64))
-            correct += self.objective.correct(outputs, labels[part])
+            outputs, shares = self.forward(images, part), None if weights is None else weights[part]
+            losses, _, right = self.objective.measure(outputs, labels[part])
+            loss_sum += objective.total(objective.weighted(losses, shares))
+            correct += right
         return loss_sum, correct
 
     @_quiet
     def predict(self, images: Array, batch_size: int | None) -> Array:
-        parts = []
+        outputs: Array | None = None
         for part in slices(len(images), batch_size or 256):
-            y = self.forward(images[part])
-            parts.append(y if self.head is None else self.head.forward(y, False, False))
-        return np.concatenate(parts)
+            y = self.forward(images, part)
+            if self.head is not None:
+                y = self.head.forward(y, False, False)
+            if outputs is None:
+                outputs = np.empty((len(images), *y.shape[1:]), y.dtype)
+            outputs[part] = y  # a copy: stages work in the same arrays for the next part
+        assert outputs is not None
+        return outputs
 
     @_quiet
     def gradients(
@@ -253,8 +260,8 @@ class StagePlan:
         Nothing changes: neither weights nor moving statistics, nor what Dropout will draw next.
         """
         with self.unchanged_generators():
-            outputs = self.forward(images, training, keep=True)
-        losses, gradients = self.objective.measure(outputs, labels)
-        loss = float(objective.weighted(losses, weights).mean(dtype=np.float64))
+            outputs = self.forward(images, slice(None), training, keep=True)
+        losses, gradients, _ = self.objective.measure(outputs, labels)
+        loss = objective.total(objective.weighted(losses, weights)) / len(losses)
         grad_images = self.backward(objective.mean_gradient(gradients, weights), whole=True).copy()
-        return loss, [g for s in self.stages for g in s.gradients], grad_images
+        return loss, [g.copy() for s in self.stages for g in s.gradients], grad_images

@@ -23,11 +23,12 @@ class Objective:
         #: Whether the loss is computed from the network's logits, softmax and cross-entropy being one operation.
         self.takes_logits = not isinstance(loss, MeanSquaredError)
 
-    def measure(self, outputs: Array, targets: Array) -> tuple[Array, Array]:
-        """Every sample's loss, and its gradient with respect to the sample's outputs.
+    def measure(self, outputs: Array, targets: Array) -> tuple[Array, Array, int]:
+        """Every sample's loss, its gradient with respect to the sample's outputs, and how many answers are right.
 
         Args:
-            outputs: the logits (N, K) where `takes_logits`, else the network's output (N, ...).
+            outputs: the logits (N, K) where `takes_logits`, else the network's output (N, ...). A row of classes is
+                right if the first of the greatest is the target's; other outputs never are.
             targets: what `Loss.targets` made of the labels.
         """
         if not self.takes_logits:
@@ -38,15 +39,14 @@ class Objective:
             losses, _, grad_outputs = self._operations.softmax_cross_entropy_soft(
                 outputs, targets.astype(outputs.dtype)
             )
-        return losses, grad_outputs
+        return losses, grad_outputs, _right_answers(outputs, targets)
 
-    @staticmethod
-    def correct(outputs: Array, targets: Array) -> int:
-        """How many samples' largest output is that of the target; 0 where outputs are no rows of classes."""
-        if outputs.ndim != 2:
-            return 0
-        truth = targets if targets.ndim == 1 else targets.argmax(axis=1)
-        return int((outputs.argmax(axis=1) == truth).sum())
+
+def _right_answers(outputs: Array, targets: Array) -> int:
+    if outputs.ndim != 2:
+        return 0
+    truth = targets if targets.ndim == 1 else targets.argmax(axis=1)
+    return int(np.count_nonzero(outputs.argmax(axis=1) == truth))
 
 
 def weighted(values: Array, weights: Array | None) -> Array:
@@ -55,6 +55,11 @@ def weighted(values: Array, weights: Array | None) -> Array:
         return values
     product: Array = values * weights.astype(values.dtype).reshape(-1, *[1] * (values.ndim - 1))
     return product
+
+
+def total(losses: Array) -> float:
+    """The sum, in double precision."""
+    return float(np.add.reduce(losses, dtype=np.float64))
 
 
 def mean_gradient(gradients: Array, weights: Array | None) -> Array:

@@ -36,7 +36,7 @@ class Stage:
         raise NotImplementedError
 
     def backward(self, grad_y: Array) -> Array:
-        """The loss' gradient with respect to the input, from that with respect to the output."""
+        """The loss' gradient with respect to the input, from that with respect to the output, perhaps in its place."""
         raise NotImplementedError
 
     def commit(self) -> None:

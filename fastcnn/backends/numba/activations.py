@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from fastcnn.backends import checks
 from fastcnn.backends.numba.jit import parallel_jit
 from fastcnn.backends.numba.packing import FloatArray, float32
+from fastcnn.backends.numba.parts import part, parts_of
 
-_TASK = 4096  # elements
 _RELU, _LEAKY_RELU, _SIGMOID, _TANH = range(4)
 _NUMBERS = {"relu": _RELU, "leaky_relu": _LEAKY_RELU, "sigmoid": _SIGMOID, "tanh": _TANH, "gelu": 4}
 _HALF_ROOT = math.sqrt(0.5)
@@ -67,48 +67,46 @@ def activation_backward(grad_y: NDArray[Any], x: NDArray[Any], name: str, slope:
 
 
 @parallel_jit
-def _forward(x, number, slope, y):
-    for task_index in prange((x.size + _TASK - 1) // _TASK):
-        task = np.intp(task_index)
-        first, last = task * _TASK, min((task + 1) * _TASK, x.size)
+def _forward(x_all, number, slope, y_all):
+    for task in prange(parts_of(x_all)):
+        x, y = part(x_all, task), part(y_all, task)
         if number == _RELU:
-            for i in range(first, last):
+            for i in range(x.size):
                 y[i] = np.float32(0) if x[i] <= 0 else x[i]  # a NaN remains one
         elif number == _LEAKY_RELU:
-            for i in range(first, last):
+            for i in range(x.size):
                 y[i] = x[i] if x[i] > 0 else slope * x[i]
         elif number == _SIGMOID:
-            for i in range(first, last):
+            for i in range(x.size):
                 y[i] = 1 / (1 + math.exp(-np.float64(x[i])))
         elif number == _TANH:
-            for i in range(first, last):
+            for i in range(x.size):
                 y[i] = math.tanh(np.float64(x[i]))
         else:
-            for i in range(first, last):
+            for i in range(x.size):
                 y[i] = np.float64(x[i]) * 0.5 * math.erfc(-np.float64(x[i]) * _HALF_ROOT)
 
 
 @parallel_jit
-def _backward(grad_y, x, number, slope, grad_x):
-    for task_index in prange((x.size + _TASK - 1) // _TASK):
-        task = np.intp(task_index)
-        first, last = task * _TASK, min((task + 1) * _TASK, x.size)
+def _backward(grad_y_all, x_all, number, slope, grad_x_all):
+    for task in prange(parts_of(x_all)):
+        grad_y, x, grad_x = part(grad_y_all, task), part(x_all, task), part(grad_x_all, task)
         if number == _RELU:
-            for i in range(first, last):
+            for i in range(x.size):
                 grad_x[i] = grad_y[i] if x[i] > 0 else np.float32(0)
         elif number == _LEAKY_RELU:
-            for i in range(first, last):
+            for i in range(x.size):
                 grad_x[i] = grad_y[i] if x[i] > 0 else slope * grad_y[i]
         elif number == _SIGMOID:
-            for i in range(first, last):
+            for i in range(x.size):
                 e = math.exp(-abs(np.float64(x[i])))  # the derivative is even
                 grad_x[i] = grad_y[i] * (e / ((1 + e) * (1 + e)))
         elif number == _TANH:
-            for i in range(first, last):
+            for i in range(x.size):
                 e = math.exp(-2 * abs(np.float64(x[i])))
                 grad_x[i] = grad_y[i] * (4 * e / ((1 + e) * (1 + e)))
         else:
-            for i in range(first, last):
+            for i in range(x.size):
                 value = np.float64(x[i])
                 below = 0.5 * math.erfc(-value * _HALF_ROOT)
                 grad_x[i] = grad_y[i] * (below + value * _DENSITY * math.exp(-0.5 * value * value))

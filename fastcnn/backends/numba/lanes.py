@@ -75,6 +75,29 @@ def _fold_together(builder: Any, values: list[Any]) -> Any:
 
 
 @intrinsic
+def copy_transposed(typingctx: Any, to: Any, source: Any, step: Any) -> Any:
+    """Write LANES vectors one after the other: vector i has lane i of LANES vectors that are `step` floats apart."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        starts = [builder.mul(args[2], args[2].type(i)) for i in range(LANES)]
+        values = [builder.load(at_index(builder, args[1], start, VECTOR), align=4) for start in starts]
+        # Vector i and vector i + stride swap the lanes with the bit `stride` of the one for those without of the other.
+        stride = LANES // 2
+        while stride:
+            lower = [lane if not lane & stride else LANES + (lane ^ stride) for lane in range(LANES)]
+            upper = [(lane ^ stride) if not lane & stride else LANES + lane for lane in range(LANES)]
+            for i in (i for i in range(LANES) if not i & stride):
+                a, b = values[i], values[i + stride]
+                values[i], values[i + stride] = _shuffle(builder, a, b, lower), _shuffle(builder, a, b, upper)
+            stride //= 2
+        for i, value in enumerate(values):
+            builder.store(value, at_index(builder, args[0], args[2].type(i * LANES), VECTOR), align=4)
+        return context.get_dummy_value()
+
+    return signature(types.void, FLOATS, FLOATS, types.intp), codegen
+
+
+@intrinsic
 def max_lanes(typingctx: Any, value: Any) -> Any:
     """The greatest lane (NaN may be lost)."""
 

@@ -27,6 +27,8 @@ def plain(array: ArrayLike, dtype: type[np.generic]) -> NDArray[Any]:
     To the compiler a read-only or unaligned array is another type, for which it would compile a kernel once
     more.
     """
+    if type(array) is np.ndarray and array.dtype == dtype and array.flags.carray:
+        return array  # np.require would take a microsecond to find that out
     return np.require(array, dtype, ["C", "A", "W"])
 
 
@@ -69,4 +71,4 @@ class Workspace:
         kept = self._arrays.get(key)
         if kept is None or len(kept) < shape[0]:
             kept = self._arrays[key] = aligned_zeros(shape, dtype)
-        return kept[: shape[0]]
+        return kept if len(kept) == shape[0] else kept[: shape[0]]

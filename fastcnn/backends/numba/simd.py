@@ -304,6 +304,33 @@ def store(typingctx: Any, pointer: Any, index: Any, value: Any) -> Any:
 
 
 @intrinsic
+def load_where(typingctx: Any, pointer: Any, index: Any, where: Any) -> Any:
+    """As `load`, but only the lanes of the mask; the others are zero, and what is there is not touched."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        at = at_index(builder, args[0], args[1], VECTOR)
+        kind = ir.FunctionType(VECTOR, [at.type, INT32, _MASK, VECTOR])
+        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.load.v{LANES}f32.p0")
+        return builder.call(function, [at, INT32(4), args[2], ir.Constant(VECTOR, [0.0] * LANES)])
+
+    return signature(vector, FLOATS, types.intp, mask), codegen
+
+
+@intrinsic
+def store_where(typingctx: Any, pointer: Any, index: Any, value: Any, where: Any) -> Any:
+    """As `store`, but only the lanes of the mask."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        at = at_index(builder, args[0], args[1], VECTOR)
+        kind = ir.FunctionType(ir.VoidType(), [VECTOR, at.type, INT32, _MASK])
+        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.store.v{LANES}f32.p0")
+        builder.call(function, [args[2], at, INT32(4), args[3]])
+        return context.get_dummy_value()
+
+    return signature(types.void, FLOATS, types.intp, vector, mask), codegen
+
+
+@intrinsic
 def copy_half(typingctx: Any, to: Any, to_index: Any, source: Any, source_index: Any) -> Any:
     """Copy half a vector of floats, unchanged, from one place to another."""
 

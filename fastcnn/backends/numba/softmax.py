@@ -30,7 +30,7 @@ def softmax(logits: NDArray[Any]) -> FloatArray:
         ArgumentError: a shape or a dtype is wrong.
     """
     checks.logits(logits)
-    return _rows(logits, np.zeros(len(logits), np.int64))[1]
+    return cross_entropy_rows(logits, np.zeros(len(logits), np.int64))[1]
 
 
 def softmax_cross_entropy(logits: NDArray[Any], labels: NDArray[Any]) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -50,7 +50,7 @@ def softmax_cross_entropy(logits: NDArray[Any], labels: NDArray[Any]) -> tuple[F
     """
     checks.logits(logits)
     checks.labels(labels, *logits.shape)
-    return _rows(logits, labels)
+    return cross_entropy_rows(logits, labels)[:3]
 
 
 def softmax_cross_entropy_soft(
@@ -99,39 +99,41 @@ def softmax_backward(grad_y: NDArray[Any], y: NDArray[Any]) -> FloatArray:
     return grad_x
 
 
-def _rows(logits: NDArray[Any], labels: NDArray[Any]) -> tuple[FloatArray, FloatArray, FloatArray]:
+def cross_entropy_rows(
+    logits: NDArray[Any], labels: NDArray[Any]
+) -> tuple[FloatArray, FloatArray, FloatArray, NDArray[np.bool_]]:
+    """Return `softmax_cross_entropy`'s result, and whether each label's logit is the first of the greatest (N,)."""
     logits = float32(logits)
-    losses, probabilities, grad_logits = (
-        np.empty(len(logits), np.float32),
-        np.empty_like(logits),
-        np.empty_like(logits),
-    )
-    _softmax(logits, plain(labels, np.int64), losses, probabilities, grad_logits)
-    return losses, probabilities, grad_logits
+    losses, right = np.empty(len(logits), np.float32), np.empty(len(logits), np.bool_)
+    probabilities, grad_logits = np.empty_like(logits), np.empty_like(logits)
+    _softmax(logits, plain(labels, np.int64), losses, probabilities, grad_logits, right)
+    return losses, probabilities, grad_logits, right
 
 
 @parallel_jit
-def _softmax(logits, labels, losses, probabilities, grad_logits):
+def _softmax(logits, labels, losses, probabilities, grad_logits, right):
     samples, classes = logits.shape
     for task_index in prange((samples + _TASK_ROWS - 1) // _TASK_ROWS):
         task = np.intp(task_index)
+        powers = np.empty(classes, np.float64)
         for n in range(task * _TASK_ROWS, min((task + 1) * _TASK_ROWS, samples)):
-            largest = np.float64(logits[n, 0])
+            best, largest = 0, np.float64(logits[n, 0])
             for k in range(1, classes):
                 value = np.float64(logits[n, k])
-                if value > largest or value != value:
-                    largest = value
+                if largest == largest and (value > largest or value != value):  # NaN beats all
+                    best, largest = k, value
             total = 0.0
             for k in range(classes):
-                total += math.exp(np.float64(logits[n, k]) - largest)
+                powers[k] = math.exp(np.float64(logits[n, k]) - largest)
+                total += powers[k]
             for k in range(classes):
-                probability = math.exp(np.float64(logits[n, k]) - largest) / total
+                probability = powers[k] / total
                 probabilities[n, k] = probability
                 grad_logits[n, k] = probability - (k == labels[n])
             loss = math.log(total) - (np.float64(logits[n, labels[n]]) - largest)
             if _LARGEST < loss < math.inf:
                 loss = _LARGEST
-            losses[n] = loss
+            losses[n], right[n] = loss, best == labels[n]
 
 
 @parallel_jit

@@ -12,32 +12,25 @@ import math
 import numpy as np
 from numba import prange
 
-from fastcnn.backends.numba.jit import jit_inline, parallel_jit
-
-_TASK = 8192
-
-
-@jit_inline
-def _part(task_index, size):
-    first = np.intp(task_index) * _TASK
-    return first, min(first + _TASK, size)
+from fastcnn.backends.numba.jit import parallel_jit
+from fastcnn.backends.numba.parts import part, parts_of
 
 
 @parallel_jit
 def sgd(value, gradient, velocity, decay, rate, momentum, nesterov):
     """`fastcnn.optimizers.SGD`; `velocity` is empty where there is no momentum."""
     rate, decay, momentum = np.float32(rate), np.float32(decay), np.float32(momentum)
-    for task_index in prange((value.size + _TASK - 1) // _TASK):
-        first, last = _part(task_index, value.size)
-        if velocity.size == 0:
-            for i in range(first, last):
-                value[i] = value[i] - value[i] * decay - rate * gradient[i]
+    for task in prange(parts_of(value)):
+        w, g, v = part(value, task), part(gradient, task), part(velocity, task)
+        if v.size == 0:
+            for i in range(w.size):
+                w[i] = w[i] - w[i] * decay - rate * g[i]
         else:
-            for i in range(first, last):
-                change = -rate * gradient[i]
-                speed = momentum * velocity[i] + change
-                velocity[i] = speed
-                value[i] = value[i] - value[i] * decay + (momentum * speed + change if nesterov else speed)
+            for i in range(w.size):
+                change = -rate * g[i]
+                speed = momentum * v[i] + change
+                v[i] = speed
+                w[i] = w[i] - w[i] * decay + (momentum * speed + change if nesterov else speed)
 
 
 @parallel_jit
@@ -45,13 +38,14 @@ def adam(value, gradient, momentum, velocity, decay, rate, beta_1, beta_2, epsil
     """`fastcnn.optimizers.Adam` without amsgrad; `rate` is the formula's a."""
     rate, decay, epsilon = np.float32(rate), np.float32(decay), np.float32(epsilon)
     share_1, share_2 = np.float32(1 - beta_1), np.float32(1 - beta_2)
-    for task_index in prange((value.size + _TASK - 1) // _TASK):
-        first, last = _part(task_index, value.size)
-        for i in range(first, last):
-            m = momentum[i] + (gradient[i] - momentum[i]) * share_1
-            v = velocity[i] + (gradient[i] * gradient[i] - velocity[i]) * share_2
-            momentum[i], velocity[i] = m, v
-            value[i] = value[i] - value[i] * decay - m * rate / (math.sqrt(v) + epsilon)
+    for task in prange(parts_of(value)):
+        w, g = part(value, task), part(gradient, task)
+        m, v = part(momentum, task), part(velocity, task)
+        for i in range(w.size):
+            m_i = m[i] + (g[i] - m[i]) * share_1
+            v_i = v[i] + (g[i] * g[i] - v[i]) * share_2
+            m[i], v[i] = m_i, v_i
+            w[i] = w[i] - w[i] * decay - m_i * rate / (math.sqrt(v_i) + epsilon)
 
 
 @parallel_jit
@@ -59,12 +53,12 @@ def rmsprop(value, gradient, velocity, decay, rate, rho, epsilon):
     """`fastcnn.optimizers.RMSprop` without momentum, not centered."""
     rate, decay, rho, epsilon = np.float32(rate), np.float32(decay), np.float32(rho), np.float32(epsilon)
     rest = np.float32(1) - rho
-    for task_index in prange((value.size + _TASK - 1) // _TASK):
-        first, last = _part(task_index, value.size)
-        for i in range(first, last):
-            v = rho * velocity[i] + rest * (gradient[i] * gradient[i])
-            velocity[i] = v
-            value[i] = value[i] - value[i] * decay - rate * gradient[i] / math.sqrt(v + epsilon)
+    for task in prange(parts_of(value)):
+        w, g, v = part(value, task), part(gradient, task), part(velocity, task)
+        for i in range(w.size):
+            v_i = rho * v[i] + rest * (g[i] * g[i])
+            v[i] = v_i
+            w[i] = w[i] - w[i] * decay - rate * g[i] / math.sqrt(v_i + epsilon)
 
 
 @parallel_jit
@@ -72,11 +66,12 @@ def adadelta(value, gradient, gradients, changes, decay, rate, rho, epsilon):
     """`fastcnn.optimizers.Adadelta`."""
     rate, decay, rho, epsilon = np.float32(rate), np.float32(decay), np.float32(rho), np.float32(epsilon)
     rest = np.float32(1) - rho
-    for task_index in prange((value.size + _TASK - 1) // _TASK):
-        first, last = _part(task_index, value.size)
-        for i in range(first, last):
-            g = rho * gradients[i] + rest * (gradient[i] * gradient[i])
-            change = gradient[i] * math.sqrt((changes[i] + epsilon) / (g + epsilon))
-            gradients[i] = g
-            changes[i] = rho * changes[i] + rest * (change * change)
-            value[i] = value[i] - value[i] * decay - rate * change
+    for task in prange(parts_of(value)):
+        w, g = part(value, task), part(gradient, task)
+        a, u = part(gradients, task), part(changes, task)
+        for i in range(w.size):
+            a_i = rho * a[i] + rest * (g[i] * g[i])
+            change = g[i] * math.sqrt((u[i] + epsilon) / (a_i + epsilon))
+            a[i] = a_i
+            u[i] = rho * u[i] + rest * (change * change)
+            w[i] = w[i] - w[i] * decay - rate * change
