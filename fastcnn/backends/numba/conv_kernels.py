@@ -38,6 +38,10 @@ from fastcnn.backends.numba.simd import (
 #: in the first-level cache while all taps go over them.
 BLOCK_PIXELS = 128
 
+#: Floats of the filters that `convolve` takes an image through at once, at most: 512 KB, so that they stay in the
+#: second-level cache.
+_PANELS_FLOATS = 1 << 17
+
 #: Vectors of a filter that `add_windows` takes at once, for four pixels.
 WINDOW_GROUP = 3
 
@@ -59,6 +63,16 @@ def place(image, height, width, channels, frame, work):
 
 
 @jit
+def _place_kept(image, mask, height, width, channels, frame, work):
+    """As `place`, but zeros where the mask is not above zero."""
+    _, work_width, top, left = frame
+    for i in range(height):
+        to, at = ((top + i) * work_width + left) * channels, i * width * channels
+        for k in range(width * channels):
+            work[to + k] = image[at + k] if mask[at + k] > 0 else np.float32(0)
+
+
+@jit
 def take_out(work, height, width, channels, frame, image):
     """Copy an image (height, width, channels) back from its place in the workspace."""
     _, work_width, top, left = frame
@@ -69,7 +83,7 @@ def take_out(work, height, width, channels, frame, image):
 
 
 @jit_inline
-def _put(vector, lanes, y, to, edge):
+def put(vector, lanes, y, to, edge):
     """Write the first `lanes` of a vector; where that is not all of them, by way of `edge`."""
     if lanes >= LANES:
         store(y, to, vector)
@@ -103,10 +117,11 @@ def _sums(image, row, windows, p, w, kernel_height, run, start):
 
 
 @parallel_jit
-def convolve(x, frame, packed, kernel_height, bias, floor, windows, scratch, y):
+def convolve(x, kept, frame, packed, kernel_height, bias, floor, windows, scratch, y):
     """Fill `y` (N, OH, OW, F) with the sums of `x` (N, H, W, C), each image put into its frame, times `packed`.
 
-    `packed` (vectors, taps, LANES) are the filters as `panels` cuts them; `bias` one number for each lane;
+    Where `kept` is not empty, pixels count only where it is above zero.
+    `packed` (vectors, taps, LANES) are the filters in panels; `bias` one number for each lane;
     `windows` where in the workspace each output pixel's window begins, filled up to a multiple of ROWS. No result
     is less than `floor`.
     """
@@ -118,39 +133,46 @@ def convolve(x, frame, packed, kernel_height, bias, floor, windows, scratch, y):
     run = taps // kernel_height
     chunks = scratch.shape[0]
     least = splat(floor)
+    masked = kept.size > 0
+    block = max(1, _PANELS_FLOATS // (taps * LANES))
     for chunk_index in prange(chunks):
         chunk = np.intp(chunk_index)
         spare = shifted(address(scratch), chunk * scratch.shape[1])
         work = shifted(spare, LANES)
         for n in range(samples * chunk // chunks, samples * (chunk + 1) // chunks):
             image = shifted(address(x), n * height * width * channels)
-            if not fills(frame, height, width):
+            if masked:
+                mask = shifted(address(kept), n * height * width * channels)
+                _place_kept(image, mask, height, width, channels, frame, work)
+                image = work
+            elif not fills(frame, height, width):
                 place(image, height, width, channels, frame, work)
                 image = work
             out = shifted(address(y), n * pixels * count)
-            for p in range(0, pixels, ROWS):
-                left = pixels - p
-                for panel in range(packed.shape[0]):
-                    w = shifted(address(packed), panel * taps * LANES)
-                    start = load(address(bias), panel * LANES)
-                    a0, a1, a2, a3, a4, a5, a6, a7 = _sums(image, row, windows, p, w, kernel_height, run, start)
-                    lanes = count - panel * LANES
-                    to = p * count + panel * LANES
-                    _put(maximum(least, a0), lanes, out, to, spare)
-                    if left > 1:
-                        _put(maximum(least, a1), lanes, out, to + count, spare)
-                    if left > 2:
-                        _put(maximum(least, a2), lanes, out, to + 2 * count, spare)
-                    if left > 3:
-                        _put(maximum(least, a3), lanes, out, to + 3 * count, spare)
-                    if left > 4:
-                        _put(maximum(least, a4), lanes, out, to + 4 * count, spare)
-                    if left > 5:
-                        _put(maximum(least, a5), lanes, out, to + 5 * count, spare)
-                    if left > 6:
-                        _put(maximum(least, a6), lanes, out, to + 6 * count, spare)
-                    if left > 7:
-                        _put(maximum(least, a7), lanes, out, to + 7 * count, spare)
+            for first in range(0, packed.shape[0], block):
+                for p in range(0, pixels, ROWS):
+                    left = pixels - p
+                    for panel in range(first, min(first + block, packed.shape[0])):
+                        w = shifted(address(packed), panel * taps * LANES)
+                        start = load(address(bias), panel * LANES)
+                        a0, a1, a2, a3, a4, a5, a6, a7 = _sums(image, row, windows, p, w, kernel_height, run, start)
+                        lanes = count - panel * LANES
+                        to = p * count + panel * LANES
+                        put(maximum(least, a0), lanes, out, to, spare)
+                        if left > 1:
+                            put(maximum(least, a1), lanes, out, to + count, spare)
+                        if left > 2:
+                            put(maximum(least, a2), lanes, out, to + 2 * count, spare)
+                        if left > 3:
+                            put(maximum(least, a3), lanes, out, to + 3 * count, spare)
+                        if left > 4:
+                            put(maximum(least, a4), lanes, out, to + 4 * count, spare)
+                        if left > 5:
+                            put(maximum(least, a5), lanes, out, to + 5 * count, spare)
+                        if left > 6:
+                            put(maximum(least, a6), lanes, out, to + 6 * count, spare)
+                        if left > 7:
+                            put(maximum(least, a7), lanes, out, to + 7 * count, spare)
 
 
 @jit_inline
@@ -166,7 +188,7 @@ def put_pooled(a0, a1, a2, a3, least, lanes, y, to, winners, to_winner, edge):
     top = _larger(_larger(a0, a1), _larger(a2, a3))
     winner = select(equal(a0, top), zero, select(equal(a1, top), one, select(equal(a2, top), two, three)))
     store_bytes(winners, to_winner, winner)
-    _put(maximum(least, top), lanes, y, to, edge)
+    put(maximum(least, top), lanes, y, to, edge)
 
 
 @parallel_jit
