@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastcnn.backends import checks
+from fastcnn.backends.numba import conv_gradient, winograd, winograd_gradient
 from fastcnn.backends.numba import conv_kernels as kernels
-from fastcnn.backends.numba import winograd, winograd_gradient
 from fastcnn.backends.numba.conv_filters import grouped_filters, packed_filters
 from fastcnn.backends.numba.packing import EVERYTHING as EVERYTHING
 from fastcnn.backends.numba.packing import ROWS, FloatArray, Workspace, float32, in_vectors, padded_width
@@ -206,21 +206,11 @@ def filter_gradient(
     if uses_winograd((*kernel_size, channels, count), grad_y.shape, strides):
         return winograd_gradient.filter_gradient(grad_y, kept, x, (-padding[0][0], -padding[1][0]), workspace)
     frame = frame_of(x.shape, padding)
-    offsets = windows_of((0, kernel_height, kernel_width * channels, 0), frame, (channels, 1), 1)
-    taps, vectors = kernel_height * kernel_width * channels, padded_width(count) // LANES
-    chunks = chunks_of(len(x), vectors * len(offsets) * LANES)
-    out_width = grad_y.shape[2]
-    packed = vectors * max(1, kernels.BLOCK_PIXELS // out_width) * out_width * LANES
-    scratch = workspace.array("filter", (chunks, padded_width(packed + margin(x, frame))))
-    partial_filters = workspace.array("grad_filters", (chunks, vectors, len(offsets), LANES))
-    partial_bias = workspace.array("grad_bias", (chunks, vectors * LANES))
-    partial_filters.fill(0)
-    partial_bias.fill(0)
+    offsets = windows_of((0, kernel_height, kernel_width * channels, 0), frame, (channels, 1), 1, conv_gradient.TAPS)
     steps = (int(strides[0]), int(strides[1]))
-    kernels.filter_gradient(grad_y, kept, x, frame, steps, offsets, scratch, partial_filters, partial_bias)
-    by_tap = partial_filters.sum(axis=0).swapaxes(0, 1).reshape(len(offsets), -1)
-    grad_filters = np.ascontiguousarray(by_tap[:taps, :count]).reshape(kernel_height, kernel_width, channels, count)
-    return grad_filters, partial_bias.sum(axis=0)[:count]
+    taps = kernel_height * kernel_width * channels
+    grad_filters, grad_bias = conv_gradient.filter_gradient(grad_y, kept, x, frame, steps, offsets, taps, workspace)
+    return grad_filters.reshape(*kernel_size, channels, count), grad_bias
 
 
 def frame_of(shape: tuple[int, ...], padding: Padding) -> Frame:
@@ -237,12 +227,14 @@ def margin(x: FloatArray, frame: Frame) -> int:
 
 
 @functools.lru_cache(maxsize=256)
-def windows_of(output: tuple[int, ...], frame: Frame, strides: Pair, channels: int) -> NDArray[np.int64]:
-    """Return where in the workspace each output pixel's window begins, filled up to a multiple of ROWS."""
+def windows_of(
+    output: tuple[int, ...], frame: Frame, strides: Pair, channels: int, group: int = ROWS
+) -> NDArray[np.int64]:
+    """Return where in the workspace each output pixel's window begins, filled up to a multiple of `group`."""
     _, height, width, _ = output
     rows = np.arange(height)[:, None] * (strides[0] * frame[1])
     starts = (rows + np.arange(width) * strides[1]).ravel() * channels
-    return np.pad(starts, (0, -len(starts) % ROWS), mode="edge").astype(np.int64)
+    return np.pad(starts, (0, -len(starts) % group), mode="edge").astype(np.int64)
 
 
 def chunks_of(samples: int, private: int) -> int:

@@ -21,7 +21,6 @@ from fastcnn.backends.numba.jit import jit, jit_inline, parallel_jit
 from fastcnn.backends.numba.packing import ROWS
 from fastcnn.backends.numba.simd import (
     LANES,
-    above,
     address,
     equal,
     fma,
@@ -33,10 +32,6 @@ from fastcnn.backends.numba.simd import (
     store,
     store_bytes,
 )
-
-#: Pixels of the gradient that `filter_gradient` takes at once, about: with one vector each they are 8 KB, and stay
-#: in the first-level cache while all taps go over them.
-BLOCK_PIXELS = 128
 
 #: Floats of the filters that `convolve` takes an image through at once, at most: 512 KB, so that they stay in the
 #: second-level cache.
@@ -228,94 +223,6 @@ def convolve_pooled(x, frame, packed, kernel_height, bias, floor, windows, scrat
                     put_pooled(a0, a1, a2, a3, least, lanes, out, to, won, mark, spare)
                     if pixels - p > 1:
                         put_pooled(b0, b1, b2, b3, least, lanes, out, to + count, won, mark + stride, spare)
-
-
-@parallel_jit
-def filter_gradient(grad_y, kept, x, frame, strides, offsets, scratch, partial_filters, partial_bias):
-    """Add to each chunk's gradients of the filters and the bias what its samples give.
-
-    ``partial_filters[chunk, f // LANES, t, f % LANES] += x[window of p, tap t] * grad_y[p, f]`` over all pixels
-    p: for eight taps and a vector of filters at once the sums stay in registers while the pixels of a block of
-    rows go by. `offsets` says where in its window each tap is, filled up to a multiple of ROWS. Where `kept` is not
-    empty, gradients count only where it is above zero.
-    """
-    samples, out_height, out_width, count = grad_y.shape
-    _, height, width, channels = x.shape
-    chunks, vectors, taps, _ = partial_filters.shape
-    down, right = strides[0] * frame[1] * channels, strides[1] * channels
-    block_rows = max(1, BLOCK_PIXELS // out_width)
-    masked = kept.size > 0
-    for chunk_index in prange(chunks):
-        chunk = np.intp(chunk_index)
-        packed = shifted(address(scratch), chunk * scratch.shape[1])
-        work = shifted(packed, vectors * block_rows * out_width * LANES)
-        grad_w = shifted(address(partial_filters), chunk * vectors * taps * LANES)
-        grad_b = shifted(address(partial_bias), chunk * vectors * LANES)
-        for n in range(samples * chunk // chunks, samples * (chunk + 1) // chunks):
-            image = shifted(address(x), n * height * width * channels)
-            if not fills(frame, height, width):
-                place(image, height, width, channels, frame, work)
-                image = work
-            for top in range(0, out_height, block_rows):
-                rows = min(block_rows, out_height - top)
-                first = (n * out_height + top) * out_width * count
-                grad = shifted(address(grad_y), first)
-                mask = shifted(address(kept), first if masked else 0)
-                for v in range(vectors):
-                    g = shifted(packed, v * block_rows * out_width * LANES)
-                    _pack(grad, mask, masked, count, v, rows * out_width, g, grad_b)
-                    for t in range(0, taps, ROWS):
-                        block = shifted(image, top * down)
-                        x0, x1 = shifted(block, offsets[t]), shifted(block, offsets[t + 1])
-                        x2, x3 = shifted(block, offsets[t + 2]), shifted(block, offsets[t + 3])
-                        x4, x5 = shifted(block, offsets[t + 4]), shifted(block, offsets[t + 5])
-                        x6, x7 = shifted(block, offsets[t + 6]), shifted(block, offsets[t + 7])
-                        w = shifted(grad_w, (v * taps + t) * LANES)
-                        a0, a1, a2, a3 = load(w, 0), load(w, LANES), load(w, 2 * LANES), load(w, 3 * LANES)
-                        a4, a5 = load(w, 4 * LANES), load(w, 5 * LANES)
-                        a6, a7 = load(w, 6 * LANES), load(w, 7 * LANES)
-                        for i in range(rows):
-                            for j in range(out_width):
-                                at = i * down + j * right
-                                value = load(g, (i * out_width + j) * LANES)
-                                a0 = fma(splat(x0[at]), value, a0)
-                                a1 = fma(splat(x1[at]), value, a1)
-                                a2 = fma(splat(x2[at]), value, a2)
-                                a3 = fma(splat(x3[at]), value, a3)
-                                a4 = fma(splat(x4[at]), value, a4)
-                                a5 = fma(splat(x5[at]), value, a5)
-                                a6 = fma(splat(x6[at]), value, a6)
-                                a7 = fma(splat(x7[at]), value, a7)
-                        store(w, 0, a0)
-                        store(w, LANES, a1)
-                        store(w, 2 * LANES, a2)
-                        store(w, 3 * LANES, a3)
-                        store(w, 4 * LANES, a4)
-                        store(w, 5 * LANES, a5)
-                        store(w, 6 * LANES, a6)
-                        store(w, 7 * LANES, a7)
-
-
-@jit
-def _pack(grad, mask, masked, count, v, pixels, g, grad_b):
-    """Copy vector `v` of each pixel's gradients (pixels, count) to `g` (pixels, LANES), and add them to `grad_b`."""
-    total = load(grad_b, v * LANES)
-    zero = splat(np.float32(0))
-    if (v + 1) * LANES <= count:
-        for p in range(pixels):
-            value = load(grad, p * count + v * LANES)
-            if masked:
-                value = select(above(load(mask, p * count + v * LANES), zero), value, zero)
-            store(g, p * LANES, value)
-            total = total + value
-    else:
-        for p in range(pixels):
-            for lane in range(LANES):
-                f = v * LANES + lane
-                at = p * count + f
-                g[p * LANES + lane] = grad[at] if f < count and (not masked or mask[at] > 0) else np.float32(0)
-            total = total + load(g, p * LANES)
-    store(grad_b, v * LANES, total)
 
 
 @jit_inline
