@@ -123,8 +123,7 @@ def _convolve(
     kernel = (*filters.shape[:2], x.shape[3], y.shape[3])
     if uses_winograd(kernel, y.shape, strides):
         corner = (-padding[0][0], -padding[1][0])
-        transformed = winograd.transform_filters(filters, workspace, turned)
-        winograd.forward(x, transformed, start, least, corner, workspace, y, kept=kept)
+        winograd.forward(x, filters, turned, start, least, corner, workspace, y, kept=kept)
         return
     frame = frame_of(x.shape, padding)
     image = padded_width(frame[0] * frame[1] * kernel[2]) if kept.size else margin(x, frame)

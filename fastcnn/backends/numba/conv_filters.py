@@ -36,11 +36,11 @@ def _pack(filters, turned, packed):
     taps, channels, count = filters.shape
     for panel in prange(packed.shape[0]):
         to = shifted(address(packed), np.intp(panel) * packed.shape[1] * LANES)
-        pack_panel(address(filters), taps, channels, count, turned, np.intp(panel), to)
+        _pack_panel(address(filters), taps, channels, count, turned, np.intp(panel), to)
 
 
 @jit
-def pack_panel(filters, taps, channels, count, turned, panel, to):
+def _pack_panel(filters, taps, channels, count, turned, panel, to):
     """Write one panel of filters (taps, C, F), as `packed_filters` orders them."""
     first = panel * LANES
     if turned:

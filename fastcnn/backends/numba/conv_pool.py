@@ -76,8 +76,7 @@ def conv_pool_forward(
     least = np.float32(0 if relu else -np.inf)
     start = in_vectors(bias, count)
     if winograd.pays(filters.shape, (len(x), 2 * height, 2 * width, count)):
-        transformed = winograd.transform_filters(filters, workspace)
-        winograd.forward(x, transformed, start, least, (-frame[2], -frame[3]), workspace, y, winners)
+        winograd.forward(x, filters, False, start, least, (-frame[2], -frame[3]), workspace, y, winners)
         return y, winners
     packed = packed_filters(filters)
     scratch = workspace.array("forward", (min(len(x), CHUNKS), LANES + margin(x, frame)))

@@ -10,9 +10,8 @@ tasks need no sums of their own. The shapes alone decide, so that the result doe
 
 from __future__ import annotations
 
-import numba
 import numpy as np
-from numba import prange
+from numba import get_num_threads, get_thread_id, prange  # type: ignore[attr-defined]
 
 from fastcnn.backends.numba.conv_kernels import put
 from fastcnn.backends.numba.jit import jit, jit_inline, parallel_jit
@@ -57,7 +56,7 @@ def filter_gradient(
     # One vector more from one position to the next: a power of two would use few sets of the caches.
     steps = (_TILES * padded_width(channels) + LANES, -(-panels // parts) * _TILES * LANES + LANES)
     size = _ROW * sum(steps) + _POSITIONS * padded_width(channels) + 4 * panels * LANES
-    scratch = workspace.array("tiles", (numba.get_num_threads(), size), zeros=False)
+    scratch = workspace.array("tiles", (get_num_threads(), size), zeros=False)
     _add_tiles(grad_y, kept, x, corner, (chunks, rows, parts), steps, scratch, sums, bias)
     grad_filters = workspace.array("grad_filters", (3, 3, channels, count), zeros=False)
     grad_bias = workspace.array("grad_bias", (count,), zeros=False)
@@ -132,8 +131,8 @@ def _images_row(i, x, shape, corner, grid, first, last, window, step, to):
     length = (channels + LANES - 1) // LANES * LANES
     size = height * width * channels
     for t in range(first, last):
-        n, place = t // (rows * columns), t % (rows * columns)
-        top, left = 2 * (place // columns) + corner[0], 2 * (place % columns) + corner[1]
+        n, tile = t // (rows * columns), t % (rows * columns)
+        top, left = 2 * (tile // columns) + corner[0], 2 * (tile % columns) + corner[1]
         at = n * size + (top * width + left) * channels
         end = shifted(to, (t - first) * length)
         inside = top >= 0 and left >= 0 and top + 4 <= height and left + 4 <= width
@@ -155,8 +154,8 @@ def _gradients_row(i, grad, mask, masked, shape, grid, first, last, part, window
     length = (count + LANES - 1) // LANES * LANES
     size = height * width * count
     for t in range(first, last):
-        n, place = t // (rows * columns), t % (rows * columns)
-        top, left = 2 * (place // columns), 2 * (place % columns)
+        n, tile = t // (rows * columns), t % (rows * columns)
+        top, left = 2 * (tile // columns), 2 * (tile % columns)
         at = n * size + (top * width + left) * count
         end = shifted(to, (t - first) * LANES)
         inside = top + 2 <= height and left + 2 <= width and not masked
@@ -184,7 +183,7 @@ def _add_tiles(grad_y, kept, x, corner, split, steps, scratch, sums, bias):
         chunk, row_part = task // (row_parts * panel_parts), task // panel_parts % row_parts
         part = task % panel_parts
         panel, last_panel = panels * part // panel_parts, panels * (part + 1) // panel_parts
-        images = shifted(address(scratch), numba.get_thread_id() * scratch.shape[1])
+        images = shifted(address(scratch), get_thread_id() * scratch.shape[1])
         grads = shifted(images, _ROW * image_step)
         window = shifted(grads, _ROW * grad_step)
         grad_b = shifted(address(bias), chunk * panels * LANES)
