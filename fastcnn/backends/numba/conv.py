@@ -131,7 +131,7 @@ def _convolve(
     scratch = workspace.array("backward" if turned else "forward", (min(len(x), CHUNKS), LANES + image))
     windows = windows_of(y.shape, frame, strides, kernel[2])
     packed = packed_filters(filters, turned)
-    kernels.convolve(x, kept, frame, packed, kernel[0], start, np.float32(least), windows, scratch, y)
+    kernels.convolve(x, kept, frame, packed, taps_of(kernel, frame), start, np.float32(least), windows, scratch, y)
 
 
 def uses_winograd(kernel: tuple[int, ...], output: tuple[int, ...], strides: Pair) -> bool:
@@ -205,7 +205,7 @@ def filter_gradient(
     if uses_winograd((*kernel_size, channels, count), grad_y.shape, strides):
         return winograd_gradient.filter_gradient(grad_y, kept, x, (-padding[0][0], -padding[1][0]), workspace)
     frame = frame_of(x.shape, padding)
-    offsets = windows_of((0, kernel_height, kernel_width * channels, 0), frame, (channels, 1), 1, conv_gradient.TAPS)
+    offsets = taps_of((kernel_height, kernel_width, channels), frame, conv_gradient.TAPS)
     steps = (int(strides[0]), int(strides[1]))
     taps = kernel_height * kernel_width * channels
     grad_filters, grad_bias = conv_gradient.filter_gradient(grad_y, kept, x, frame, steps, offsets, taps, workspace)
@@ -234,6 +234,12 @@ def windows_of(
     rows = np.arange(height)[:, None] * (strides[0] * frame[1])
     starts = (rows + np.arange(width) * strides[1]).ravel() * channels
     return np.pad(starts, (0, -len(starts) % group), mode="edge").astype(np.int64)
+
+
+def taps_of(kernel: tuple[int, ...], frame: Frame, group: int = ROWS) -> NDArray[np.int64]:
+    """Return where in its window each tap of a kernel (height, width, C) is, filled up to a multiple of `group`."""
+    height, width, channels = kernel[:3]
+    return windows_of((0, height, width * channels, 0), frame, (channels, 1), 1, group)
 
 
 def chunks_of(samples: int, private: int) -> int:

@@ -89,43 +89,39 @@ def put(vector, lanes, y, to, edge):
 
 
 @jit_inline
-def _sums(image, row, windows, p, w, kernel_height, run, start):
+def _sums(image, windows, p, offsets, taps, w, start):
     """The sums of eight output pixels, from number `p` on, for the vector of filters whose taps are at `w`."""
     x0, x1 = shifted(image, windows[p]), shifted(image, windows[p + 1])
     x2, x3 = shifted(image, windows[p + 2]), shifted(image, windows[p + 3])
     x4, x5 = shifted(image, windows[p + 4]), shifted(image, windows[p + 5])
     x6, x7 = shifted(image, windows[p + 6]), shifted(image, windows[p + 7])
     a0, a1, a2, a3, a4, a5, a6, a7 = start, start, start, start, start, start, start, start
-    for i in range(kernel_height):
-        for k in range(run):
-            at = i * row + k
-            tap = load(w, (i * run + k) * LANES)
-            a0 = fma(splat(x0[at]), tap, a0)
-            a1 = fma(splat(x1[at]), tap, a1)
-            a2 = fma(splat(x2[at]), tap, a2)
-            a3 = fma(splat(x3[at]), tap, a3)
-            a4 = fma(splat(x4[at]), tap, a4)
-            a5 = fma(splat(x5[at]), tap, a5)
-            a6 = fma(splat(x6[at]), tap, a6)
-            a7 = fma(splat(x7[at]), tap, a7)
+    for t in range(taps):  # one loop, over a list: one for each row would be too short for one channel's three taps
+        at = offsets[t]
+        tap = load(w, t * LANES)
+        a0 = fma(splat(x0[at]), tap, a0)
+        a1 = fma(splat(x1[at]), tap, a1)
+        a2 = fma(splat(x2[at]), tap, a2)
+        a3 = fma(splat(x3[at]), tap, a3)
+        a4 = fma(splat(x4[at]), tap, a4)
+        a5 = fma(splat(x5[at]), tap, a5)
+        a6 = fma(splat(x6[at]), tap, a6)
+        a7 = fma(splat(x7[at]), tap, a7)
     return a0, a1, a2, a3, a4, a5, a6, a7
 
 
 @parallel_jit
-def convolve(x, kept, frame, packed, kernel_height, bias, floor, windows, scratch, y):
+def convolve(x, kept, frame, packed, offsets, bias, floor, windows, scratch, y):
     """Fill `y` (N, OH, OW, F) with the sums of `x` (N, H, W, C), each image put into its frame, times `packed`.
 
-    Where `kept` is not empty, pixels count only where it is above zero.
-    `packed` (vectors, taps, LANES) are the filters in panels; `bias` one number for each lane;
-    `windows` where in the workspace each output pixel's window begins, filled up to a multiple of ROWS. No result
-    is less than `floor`.
+    Where `kept` is not empty, pixels count only where it is above zero. `packed` (vectors, taps, LANES) are the
+    filters in panels, `offsets` where in its window each tap is; `bias` is one number for each lane; `windows` where in
+    the workspace each output pixel's window begins, filled up to a multiple of ROWS. No result is less than `floor`.
     """
     samples, height, width, channels = x.shape
     count = y.shape[3]
     pixels = y.shape[1] * y.shape[2]
-    row = frame[1] * channels
     taps = packed.shape[1]
-    run = taps // kernel_height
     chunks = scratch.shape[0]
     least = splat(floor)
     masked = kept.size > 0
@@ -150,7 +146,7 @@ def convolve(x, kept, frame, packed, kernel_height, bias, floor, windows, scratc
                     for panel in range(first, min(first + block, packed.shape[0])):
                         w = shifted(address(packed), panel * taps * LANES)
                         start = load(address(bias), panel * LANES)
-                        a0, a1, a2, a3, a4, a5, a6, a7 = _sums(image, row, windows, p, w, kernel_height, run, start)
+                        a0, a1, a2, a3, a4, a5, a6, a7 = _sums(image, windows, p, offsets, taps, w, start)
                         lanes = count - panel * LANES
                         to = p * count + panel * LANES
                         put(maximum(least, a0), lanes, out, to, spare)
@@ -187,7 +183,7 @@ def put_pooled(a0, a1, a2, a3, least, lanes, y, to, winners, to_winner, edge):
 
 
 @parallel_jit
-def convolve_pooled(x, frame, packed, kernel_height, bias, floor, windows, scratch, y, winners):
+def convolve_pooled(x, frame, packed, offsets, bias, floor, windows, scratch, y, winners):
     """As `convolve`, but `y` (N, PH, PW, F) holds the maxima of 2x2 windows of the results.
 
     `windows` lists the four pixels of each pooling window, row by row, one window after the other. `winners` (N, PH,
@@ -196,9 +192,7 @@ def convolve_pooled(x, frame, packed, kernel_height, bias, floor, windows, scrat
     samples, height, width, channels = x.shape
     count = y.shape[3]
     pixels = y.shape[1] * y.shape[2]
-    row = frame[1] * channels
     taps = packed.shape[1]
-    run = taps // kernel_height
     chunks = scratch.shape[0]
     stride = winners.shape[3]
     least = splat(floor)
@@ -217,7 +211,7 @@ def convolve_pooled(x, frame, packed, kernel_height, bias, floor, windows, scrat
                 for panel in range(packed.shape[0]):
                     w = shifted(address(packed), panel * taps * LANES)
                     start = load(address(bias), panel * LANES)
-                    a0, a1, a2, a3, b0, b1, b2, b3 = _sums(image, row, windows, 4 * p, w, kernel_height, run, start)
+                    a0, a1, a2, a3, b0, b1, b2, b3 = _sums(image, windows, 4 * p, offsets, taps, w, start)
                     lanes = count - panel * LANES
                     to, mark = p * count + panel * LANES, p * stride + panel * LANES
                     put_pooled(a0, a1, a2, a3, least, lanes, out, to, won, mark, spare)

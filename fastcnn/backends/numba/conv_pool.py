@@ -29,6 +29,7 @@ from fastcnn.backends.numba.conv import (
     chunks_of,
     frame_of,
     margin,
+    taps_of,
     windows_of,
 )
 from fastcnn.backends.numba.conv_filters import grouped_filters, packed_filters
@@ -81,7 +82,7 @@ def conv_pool_forward(
     packed = packed_filters(filters)
     scratch = workspace.array("forward", (min(len(x), CHUNKS), LANES + margin(x, frame)))
     windows = _pooled_windows(height, width, frame, x.shape[3])
-    kernels.convolve_pooled(x, frame, packed, filters.shape[0], start, least, windows, scratch, y, winners)
+    kernels.convolve_pooled(x, frame, packed, taps_of(filters.shape, frame), start, least, windows, scratch, y, winners)
     return y, winners
 
 
