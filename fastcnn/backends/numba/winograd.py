@@ -194,26 +194,26 @@ def _transform_tile(window, row, pixel, length, step, tile):
 
 
 @jit
-def copy_window(image, mask, masked, shape, top, left, side, length, window):
-    """Copy side x side pixels, `length` floats each in `window`; those outside and those not kept are zeros."""
+def copy_pixels(image, mask, masked, shape, row, left, count, length, to):
+    """Copy `count` pixels of a row to `length` floats each; those outside the image and those not kept are zeros."""
     height, width, channels = shape
     zero = splat(np.float32(0))
-    for i in range(side):
-        for j in range(side):
-            to = (side * i + j) * length
-            for k in range(0, length, LANES):
-                store(window, to + k, zero)
-            if 0 <= top + i < height and 0 <= left + j < width:
-                at = ((top + i) * width + left + j) * channels
-                whole = channels // LANES * LANES
-                for k in range(0, whole, LANES):
-                    value = load(image, at + k)
-                    if masked:
-                        value = select(above(load(mask, at + k), zero), value, zero)
-                    store(window, to + k, value)
+    whole = channels // LANES * LANES
+    for j in range(count):
+        end = shifted(to, j * length)
+        if 0 <= row < height and 0 <= left + j < width:
+            at = (row * width + left + j) * channels
+            for k in range(0, whole, LANES):
+                value = load(image, at + k)
+                store(end, k, select(above(load(mask, at + k), zero), value, zero) if masked else value)
+            if whole < length:
+                store(end, whole, zero)
                 for k in range(whole, channels):
                     if not masked or mask[at + k] > 0:
-                        window[to + k] = image[at + k]
+                        end[k] = image[at + k]
+        else:
+            for k in range(0, length, LANES):
+                store(end, k, zero)
 
 
 @jit
@@ -256,6 +256,23 @@ def _outputs(products, step, start):
     return m0 + m1 + m2 + start, m1 - m2 - m3 + start, n0 + n1 + n2 + start, n1 - n2 - n3 + start
 
 
+@jit_inline
+def tile_at(t, rows, columns):
+    """The image of tile number t, and the row and column of its first output."""
+    tile = t % (rows * columns)
+    return t // (rows * columns), 2 * (tile // columns), 2 * (tile % columns)
+
+
+@jit_inline
+def next_tile(n, top, left, rows, columns):
+    """`tile_at` of the next one: divisions for every tile took as long as a quarter of its transform."""
+    if left + 2 < 2 * columns:
+        return n, top, left + 2
+    if top + 2 < 2 * rows:
+        return n, top + 2, 0
+    return n + 1, 0, 0
+
+
 @jit
 def _transform_group(x, mask, masked, shape, corner, place, window, step, tiles):
     """Transform a group of tiles: `place` is their rows and columns in an image, and the first and last of them."""
@@ -263,19 +280,22 @@ def _transform_group(x, mask, masked, shape, corner, place, window, step, tiles)
     rows, columns, first, last = place
     length = (channels + LANES - 1) // LANES * LANES
     size = height * width * channels
+    n, top, left = tile_at(first, rows, columns)
     for t in range(first, last):
-        n, tile = t // (rows * columns), t % (rows * columns)
-        top, left = 2 * (tile // columns) + corner[0], 2 * (tile % columns) + corner[1]
-        at = (top * width + left) * channels
+        i, j = top + corner[0], left + corner[1]
+        at = n * size + (i * width + j) * channels
         to = shifted(tiles, (t - first) * length)
-        inside = top >= 0 and left >= 0 and top + 4 <= height and left + 4 <= width and not masked
         # The last vector of the last pixel must not reach beyond the images.
-        if inside and n * size + at + (3 * width + 3) * channels + length <= samples * size:
-            _transform_tile(shifted(x, n * size + at), width * channels, channels, length, step, to)
+        whole = at + (3 * width + 3) * channels + length <= samples * size
+        if i >= 0 and j >= 0 and i + 4 <= height and j + 4 <= width and whole and not masked:
+            _transform_tile(shifted(x, at), width * channels, channels, length, step, to)
         else:
-            image = shifted(x, n * size)
-            copy_window(image, shifted(mask, n * size), masked, (height, width, channels), top, left, 4, length, window)
+            image, kept = shifted(x, n * size), shifted(mask, n * size)
+            for r in range(4):
+                to_row = shifted(window, 4 * r * length)
+                copy_pixels(image, kept, masked, (height, width, channels), i + r, j, 4, length, to_row)
             _transform_tile(window, 4 * length, length, length, step, to)
+        n, top, left = next_tile(n, top, left, rows, columns)
 
 
 @jit
@@ -284,9 +304,8 @@ def _put_tiles(products, step, start, floor, lanes, shape, place, y, spare):
     _, height, width, count = shape
     rows, columns, first, last = place
     least = splat(floor)
+    n, top, left = tile_at(first, rows, columns)
     for t in range(first, last):
-        n, tile = t // (rows * columns), t % (rows * columns)
-        top, left = 2 * (tile // columns), 2 * (tile % columns)
         a0, a1, a2, a3 = _outputs(shifted(products, (t - first) * LANES), step, start)
         to = ((n * height + top) * width + left) * count
         put(maximum(least, a0), lanes, y, to, spare)
@@ -297,6 +316,7 @@ def _put_tiles(products, step, start, floor, lanes, shape, place, y, spare):
             put(maximum(least, a2), lanes, y, to + width * count, spare)
         if right and below:
             put(maximum(least, a3), lanes, y, to + (width + 1) * count, spare)
+        n, top, left = next_tile(n, top, left, rows, columns)
 
 
 @jit

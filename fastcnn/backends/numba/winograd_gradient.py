@@ -17,13 +17,17 @@ from fastcnn.backends.numba.conv_kernels import put
 from fastcnn.backends.numba.jit import jit, jit_inline, parallel_jit
 from fastcnn.backends.numba.packing import ROWS, FloatArray, Workspace, padded_width
 from fastcnn.backends.numba.simd import LANES, address, fma, load, shifted, splat, store
-from fastcnn.backends.numba.winograd import Corner, copy_window
+from fastcnn.backends.numba.winograd import Corner, copy_pixels, next_tile, tile_at
 
 #: Positions of a tile, and of one row of it.
 _POSITIONS, _ROW = 16, 4
 
 #: Tiles that are transformed and multiplied together.
 _TILES = 64
+
+#: Floats from one panel of transformed gradients to the next: one vector more than its tiles have, since the caches
+#: have few places for what is a power of two apart.
+_PANEL = (_TILES + 1) * LANES
 
 #: Floats of sums, at all positions, from which on the rows of positions are tasks of their own.
 _SUMS_FLOATS = 1 << 16
@@ -53,8 +57,7 @@ def filter_gradient(
     chunks = max(1, min(16 // (rows * parts), tiles // _TILES))
     sums = workspace.array("sums", (chunks, _POSITIONS, panels, taps, LANES), zeros=False)
     bias = workspace.array("bias_sums", (chunks, panels * LANES), zeros=False)
-    # One vector more from one position to the next: a power of two would use few sets of the caches.
-    steps = (_TILES * padded_width(channels) + LANES, -(-panels // parts) * _TILES * LANES + LANES)
+    steps = (_TILES * padded_width(channels) + LANES, -(-panels // parts) * _PANEL + LANES)
     size = _ROW * sum(steps) + _POSITIONS * padded_width(channels) + 4 * panels * LANES
     scratch = workspace.array("tiles", (get_num_threads(), size), zeros=False)
     _add_tiles(grad_y, kept, x, corner, (chunks, rows, parts), steps, scratch, sums, bias)
@@ -65,10 +68,16 @@ def filter_gradient(
     return grad_filters, grad_bias
 
 
-@jit
+@jit_inline
+def _rows_of(i):
+    """The two rows of pixels that make row `i` of the positions."""
+    return (0 if i == 0 else 2 if i == 2 else 1), (1 if i == 2 else 3 if i == 3 else 2)
+
+
+@jit_inline
 def _transform_row(i, window, row, pixel, length, step, to):
     """Write row `i` of the positions of a window of 4x4 pixels, `length` floats each."""
-    first, second = (0 if i == 0 else 2 if i == 2 else 1), (1 if i == 2 else 3 if i == 3 else 2)
+    first, second = _rows_of(i)
     sign = splat(np.float32(1 if i == 1 else -1))
     for k in range(0, length, LANES):
         a, b = shifted(window, first * row + k), shifted(window, second * row + k)
@@ -81,16 +90,16 @@ def _transform_row(i, window, row, pixel, length, step, to):
         store(to, 3 * step + k, d1 - d3)
 
 
-@jit
+@jit_inline
 def _spread_row(i, grad, row, pixel, panels, step, to):
-    """Write row `i` of the positions of 2x2 gradients; one panel of filters is _TILES vectors behind the other."""
+    """Write row `i` of the positions of 2x2 gradients; one panel of filters is _PANEL floats behind the other."""
     upper, lower = splat(np.float32(0 if i == 3 else 1)), splat(np.float32(0 if i == 0 else 1 if i == 1 else -1))
     zero = splat(np.float32(0))
     for v in range(panels):
         e = shifted(grad, v * LANES)
         d0 = fma(load(e, row), lower, load(e, 0) * upper)
         d1 = fma(load(e, row + pixel), lower, load(e, pixel) * upper)
-        end = shifted(to, v * _TILES * LANES)
+        end = shifted(to, v * _PANEL)
         store(end, 0, d0)
         store(end, step, d0 + d1)
         store(end, 2 * step, d0 - d1)
@@ -130,19 +139,22 @@ def _images_row(i, x, shape, corner, grid, first, last, window, step, to):
     rows, columns = grid
     length = (channels + LANES - 1) // LANES * LANES
     size = height * width * channels
+    n, top, left = tile_at(first, rows, columns)
     for t in range(first, last):
-        n, tile = t // (rows * columns), t % (rows * columns)
-        top, left = 2 * (tile // columns) + corner[0], 2 * (tile % columns) + corner[1]
-        at = n * size + (top * width + left) * channels
+        y, z = top + corner[0], left + corner[1]
+        at = n * size + (y * width + z) * channels
         end = shifted(to, (t - first) * length)
-        inside = top >= 0 and left >= 0 and top + 4 <= height and left + 4 <= width
         # The last vector of the last pixel must not reach beyond the images.
-        if inside and at + (3 * width + 3) * channels + length <= samples * size:
-            _transform_row(i, shifted(x, at), width * channels, channels, length, step, end)
-        else:
+        whole = at + (3 * width + 3) * channels + length <= samples * size
+        at_window, row, pixel = shifted(x, at), width * channels, channels
+        if y < 0 or z < 0 or y + 4 > height or z + 4 > width or not whole:
             image = shifted(x, n * size)
-            copy_window(image, image, False, (height, width, channels), top, left, 4, length, window)
-            _transform_row(i, window, 4 * length, length, length, step, end)
+            for r in _rows_of(i):
+                to_row = shifted(window, 4 * r * length)
+                copy_pixels(image, image, False, (height, width, channels), y + r, z, 4, length, to_row)
+            at_window, row, pixel = window, 4 * length, length
+        _transform_row(i, at_window, row, pixel, length, step, end)
+        n, top, left = next_tile(n, top, left, rows, columns)
 
 
 @jit
@@ -153,18 +165,19 @@ def _gradients_row(i, grad, mask, masked, shape, grid, first, last, part, window
     panel, panels = part
     length = (count + LANES - 1) // LANES * LANES
     size = height * width * count
+    n, top, left = tile_at(first, rows, columns)
     for t in range(first, last):
-        n, tile = t // (rows * columns), t % (rows * columns)
-        top, left = 2 * (tile // columns), 2 * (tile % columns)
         at = n * size + (top * width + left) * count
         end = shifted(to, (t - first) * LANES)
-        inside = top + 2 <= height and left + 2 <= width and not masked
-        if inside and at + (width + 1) * count + length <= samples * size:
-            _spread_row(i, shifted(grad, at + panel * LANES), width * count, count, panels, step, end)
-        else:
+        at_window, row, pixel = shifted(grad, at), width * count, count
+        if masked or top + 2 > height or left + 2 > width or at + (width + 1) * count + length > samples * size:
             image, kept = shifted(grad, n * size), shifted(mask, n * size)
-            copy_window(image, kept, masked, (height, width, count), top, left, 2, length, window)
-            _spread_row(i, shifted(window, panel * LANES), 2 * length, length, panels, step, end)
+            for r in range(2):
+                to_row = shifted(window, 2 * r * length)
+                copy_pixels(image, kept, masked, (height, width, count), top + r, left, 2, length, to_row)
+            at_window, row, pixel = window, 2 * length, length
+        _spread_row(i, shifted(at_window, panel * LANES), row, pixel, panels, step, end)
+        n, top, left = next_tile(n, top, left, rows, columns)
 
 
 @parallel_jit
@@ -211,7 +224,7 @@ def _add_tiles(grad_y, kept, x, corner, split, steps, scratch, sums, bias):
                         _multiply(
                             shifted(images, j * image_step),
                             length,
-                            shifted(grads, j * grad_step + (v - panel) * _TILES * LANES),
+                            shifted(grads, j * grad_step + (v - panel) * _PANEL),
                             last - first,
                             taps,
                             first == begin,
@@ -221,7 +234,7 @@ def _add_tiles(grad_y, kept, x, corner, split, steps, scratch, sums, bias):
                     for v in range(panel, last_panel):
                         total = splat(np.float32(0)) if first == begin else load(grad_b, v * LANES)
                         for t in range(last - first):
-                            total = total + load(grads, grad_step + ((v - panel) * _TILES + t) * LANES)
+                            total = total + load(grads, grad_step + (v - panel) * _PANEL + t * LANES)
                         store(grad_b, v * LANES, total)
 
 
