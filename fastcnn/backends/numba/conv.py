@@ -1,13 +1,14 @@
 """Convolution, forward and backward, on all cores.
 
-* Forward is a direct convolution: eight output pixels and a vector of filters at a time in registers.
-* The gradient for the images: four pixels of the gradient are multiplied with three vectors of the filters at a
-  time, summed over the filters in registers, and the sums are added to the pixels' windows.
-* The gradient for the filters is summed in registers, eight taps and a vector of filters at a time.
+* Forward is a direct convolution, eight output pixels and a vector of filters at a time in registers; or `winograd`'s,
+  in fewer multiplications, for 3x3 windows of many channels at stride 1.
+* The gradient for the images is at stride 1 a convolution itself. At other strides four pixels of the gradient are
+  multiplied with three vectors of the filters at a time, summed over the filters in registers, and the sums are added
+  to the pixels' windows.
+* The gradient for the filters is in `conv_gradient` and `winograd_gradient`.
 
-Samples are dealt to a number of chunks that depends on the shapes alone, each with its own gradients of the
-filters, and these are added in order: the result does not depend on the threads. `conv_pool` is for a convolution
-with 2x2 max-pooling behind it.
+Work is dealt to tasks as the shapes alone decide, and what they sum is added in order: the result does not depend on
+the threads. `conv_pool` is for a convolution with 2x2 max-pooling behind it.
 """
 
 from __future__ import annotations

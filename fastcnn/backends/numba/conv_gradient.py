@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fastcnn.backends.numba.conv_kernels import fills, place, put
 from fastcnn.backends.numba.jit import jit, parallel_jit
 from fastcnn.backends.numba.packing import FloatArray, Workspace, padded_width
-from fastcnn.backends.numba.simd import LANES, above, address, fma, load, select, shifted, splat, store
+from fastcnn.backends.numba.simd import LANES, above, address, aligned_empty, fma, load, select, shifted, splat, store
 
 #: Taps that are summed at once, one accumulator each.
 TAPS = 9
@@ -67,8 +67,7 @@ def filter_gradient(
     image = padded_width(frame[0] * frame[1] * x.shape[3])
     scratch = workspace.array("filter", (get_num_threads(), block + image))
     _add_taps(grad_y, kept, x, frame, strides, offsets, (chunks, parts, taps), scratch, sums, bias)
-    grad_filters = workspace.array("grad_filters", (taps, count), zeros=False)
-    grad_bias = workspace.array("grad_bias", (count,), zeros=False)
+    grad_filters, grad_bias = aligned_empty((taps, count)), aligned_empty((count,))
     edges = workspace.array("edges", (vectors, LANES), zeros=False)
     _add_up(sums, bias, edges, grad_filters, grad_bias)
     return grad_filters, grad_bias

@@ -8,12 +8,12 @@ At each of the tile's 16 positions that is a product of two matrices, (tiles, C)
 transformed, stays in the second-level cache while panels of filters, a vector wide, go by, and leaves it as outputs:
 what a panel needs at one position stays in the first-level cache for all tiles of the group.
 
-What it costs: the theorem of `conv_kernels`, that each output is as near to the truth as its own products are large,
-holds with products of sums of taps instead. In practice the error is smaller, not larger (on random images and
-filters 0.7 of it, root mean square), because only C numbers are added one after the other, and not 9 C. Where pixels
-are the same over a tile in one direction or both, their differences are zeros and the outputs are equal to the
-last bit, as they should be: maxima that are equal for that reason are found equal. What is not finite spreads over
-the four outputs of its tile.
+What it costs: the theorem of a plain sum, that each output is as near to the truth as its own products are large,
+holds with products of sums of taps instead. In practice the error is smaller, because only C numbers are added one
+after the other and not 9 C: for 32 to 256 random channels, with ReLU and without, 0.6 to 0.8 of the direct sum's root
+mean square error and 0.3 to 0.6 of its greatest. Where pixels are the same over a tile in one direction or both, their
+differences are zeros and the outputs are equal to the last bit, as they should be: maxima that are equal for that
+reason are found equal. What is not finite spreads over the four outputs of its tile.
 """
 
 from __future__ import annotations
