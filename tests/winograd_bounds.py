@@ -77,7 +77,8 @@ def backward(
     """The magnitudes of the gradients for images and filters, or None where they are plain sums of products."""
     grad_x = None
     turned = np.abs(filters[::-1, ::-1].swapaxes(2, 3))
-    if conv.is_turned(filters.shape, strides, padding) and conv.uses_winograd(turned.shape, x.shape, strides):
+    is_turned = conv.is_turned(filters.shape, x.shape, grad_y.shape, strides, padding)
+    if is_turned and conv.uses_winograd(turned.shape, x.shape, strides):
         around = [[2 - before, 2 - after] for before, after in padding]
         grad_x = outputs(grad_y, turned, around, x.shape[1:3])
     uses = conv.uses_winograd(filters.shape, grad_y.shape, strides)

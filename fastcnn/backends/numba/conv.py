@@ -153,7 +153,7 @@ def input_gradient(
     workspace = workspace or Workspace()
     channels = filters.shape[2]
     grad_x = workspace.array("grad_x", input_shape, zeros=False)
-    if is_turned(filters.shape, strides, padding):
+    if is_turned(filters.shape, input_shape, grad_y.shape, strides, padding):
         around = _around(filters.shape, padding)
         start = in_vectors(None, channels)
         _convolve(grad_y, kept, filters, True, start, -np.inf, (1, 1), around, workspace, grad_x)
@@ -169,18 +169,23 @@ def input_gradient(
     return grad_x
 
 
-def is_turned(filters_shape: tuple[int, ...], strides: Pair, padding: Padding) -> bool:
-    """Whether the gradient for the images is computed as a convolution.
+def is_turned(
+    filters_shape: tuple[int, ...], images: tuple[int, ...], output: tuple[int, ...], strides: Pair, padding: Padding
+) -> bool:
+    """Whether the gradient for images of a shape, from gradients of the shape `output`, is computed as a convolution.
 
     With stride 1 it is one: with the filters turned by 180 degrees, and margins so wide that each window holds a pixel
-    of the gradient at least. But that is multiplied in vectors of channels, and where these would be mostly empty the
-    other way, with vectors of a row of a window, is the quicker one.
+    of the gradient at least. But that multiplies for each pixel of the images, in vectors of channels; `add_windows`
+    for each pixel of the gradient only, in vectors of a row of a window. It is the slower one by a tenth, and
+    Winograd's convolution the quicker by more than two.
     """
-    kernel_height, kernel_width, channels, _ = filters_shape
+    kernel_height, kernel_width, channels, count = filters_shape
     if tuple(strides) != (1, 1) or max(padding[0]) >= kernel_height or max(padding[1]) >= kernel_width:
         return False
-    run = kernel_width * channels
-    return 5 * channels * padded_width(run) >= 4 * run * padded_width(channels)
+    turned: float = images[1] * images[2] * kernel_height * kernel_width * padded_width(channels)
+    if uses_winograd((kernel_height, kernel_width, count, channels), images, strides):
+        turned *= 0.45
+    return turned <= 1.1 * output[1] * output[2] * kernel_height * padded_width(kernel_width * channels)
 
 
 def _around(filters_shape: tuple[int, ...], padding: Padding) -> Padding:
