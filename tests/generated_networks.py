@@ -56,6 +56,8 @@ def problem(seed: int, large: bool = False) -> Problem:
     rng = np.random.default_rng([seed, large])
     samples = int(rng.integers(9, 40) if large else rng.integers(2, 5))
     shape = (*rng.integers(*((10, 24) if large else (3, 10)), size=2), rng.integers(1, 4))
+    if large and seed % 4 == 0:  # as many as behind a first convolution
+        shape = (*shape[:2], 16 + seed % 3)
     layers = _images(rng, tuple(int(size) for size in shape), large)
     layers += _vectors(rng, large)
     classes = int(rng.integers(2, 12))

@@ -6,6 +6,7 @@ gives its output's, forwards and then backwards, by these rules; nothing in them
 * A sum of n products whose factors carry errors da and db is off by at most (1 + gamma(n)) sum (|a| + da)(|b| + db)
   - sum |a||b| (see `tolerance.py`). Both sums are the operation itself on absolute values. Batch normalisation, the
   losses and softmax's gradient are such sums too, written out.
+* Convolutions that the numba backend computes by Winograd's have the sums of `winograd_bounds.py`, too.
 * A smooth activation passes on its input's error times the greatest slope there is, and its derivative's error is
   the input's times the greatest second derivative; 4 eps of its own are added, as in `tolerance.py`.
 * Where float32 may decide otherwise than the truth, everything that hangs on the decision is uncertain: a relu whose
@@ -25,6 +26,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+import winograd_bounds
 from tolerance import gamma
 
 from fastcnn import layers as kinds
@@ -171,7 +173,8 @@ def _weights(layer: Layer) -> list[np.ndarray]:
 
 def _conv2d(layer: Any, x: Interval) -> tuple[Interval, Backward]:
     kernel, *biases = _weights(layer)
-    sizes, steps = np.abs(kernel), (layer.strides, border(layer, x.value.shape))
+    padding = border(layer, x.value.shape)
+    sizes, steps = np.abs(kernel), (layer.strides, padding)
     bias = biases[0] if biases else None
     size = None if bias is None else np.abs(bias)
     y, low, high = (
@@ -180,17 +183,34 @@ def _conv2d(layer: Any, x: Interval) -> tuple[Interval, Backward]:
     )
 
     def backward(g: Interval) -> tuple[Interval, list[Interval]]:
+        tiles = len(x.value) * math.prod(-(-extent // 2) for extent in g.value.shape[1:3])
+        images, filters = winograd_bounds.backward(g.high, x.high, sizes, *steps)
         parts = zip(
             ops.conv2d_backward(g.value, x.value, kernel, *steps),
             ops.conv2d_backward(g.low, x.low, sizes, *steps),
             ops.conv2d_backward(g.high, x.high, sizes, *steps),
             (math.prod(kernel.shape[:2]) * kernel.shape[3], *[g.value[..., 0].size] * 2),
+            ((images, kernel.shape[3]), (filters, tiles), (None, 0)),
             strict=True,
         )
-        grad_x, *grads = (products(*part) for part in parts)
+        grad_x, *grads = (_either(*part) for part in parts)
         return grad_x, grads[: 1 + len(biases)]
 
-    return products(y, low, high, kernel[..., 0].size + 1), backward
+    magnitudes = winograd_bounds.forward(x.high, sizes, *steps, y.shape[1:3])
+    if magnitudes is not None and size is not None:
+        magnitudes += size
+    return _either(y, low, high, kernel[..., 0].size + 1, (magnitudes, kernel.shape[2])), backward
+
+
+def _either(
+    value: np.ndarray, low: np.ndarray, high: np.ndarray, roundings: int, winograds: tuple[np.ndarray | None, int]
+) -> Interval:
+    """`products`, with the greater of its radius and that of Winograd's sums: which it is depends on the backend."""
+    found, (magnitudes, terms) = products(value, low, high, roundings), winograds
+    if magnitudes is None:
+        return found
+    radius = high - low + gamma(winograd_bounds.roundings(terms), U) * magnitudes
+    return Interval(value, np.maximum(found.radius, radius))
 
 
 def _dense(layer: Any, x: Interval) -> tuple[Interval, Backward]:

@@ -5,20 +5,21 @@ from __future__ import annotations
 import numba
 import numpy as np
 import pytest
-from numpy.lib.stride_tricks import sliding_window_view
+import winograd_bounds
+from tolerance import gamma
 
 from fastcnn.backends import im2col
-from fastcnn.backends.numba import conv_pool, conv_pool_winograd
+from fastcnn.backends.numba import conv_pool, winograd
 from fastcnn.backends.numba.packing import Workspace
 from fastcnn.backends.numba.simd import LANES
 
 NONE = ((0, 0), (0, 0))
 SHAPES = [
     # images, channels, filters, margin
-    ((3, 8, 8), LANES, LANES, NONE),
-    ((2, 9, 11), LANES + 1, 2 * LANES + 3, NONE),
+    ((4, 8, 8), LANES, LANES, NONE),
+    ((3, 9, 11), LANES + 1, 2 * LANES + 3, NONE),
     ((5, 12, 12), LANES + LANES // 2, 2 * LANES, NONE),
-    ((2, 6, 7), 2 * LANES, LANES, ((1, 1), (1, 1))),
+    ((5, 6, 7), 2 * LANES, LANES, ((1, 1), (1, 1))),
     ((40, 4, 4), LANES + 3, LANES + 1, ((0, 2), (1, 0))),
 ]
 
@@ -31,29 +32,19 @@ def drawn(size, channels, count):
 
 
 def products_bound(x, filters, bias, padding):
-    """The rounding bound of F(2x2, 3x3), (N, OH // 2, OW // 2, F): the transforms of absolute values, times gamma.
-
-    A term meets two roundings in a transform of the image, six in one of the filters, C in the sum over channels, and
-    six in the transform of the products and the addition of the bias.
-    """
-    x, filters = np.abs(np.pad(x.astype(float), ((0, 0), *padding, (0, 0)))), np.abs(filters.astype(float))
-    b = np.array([[1, 0, 1, 0], [0, 1, 1, 0], [0, 1, 1, 0], [0, 1, 0, 1]])
-    g = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0.5], [0, 0, 1]])
-    a = np.array([[1, 1, 1, 0], [0, 1, 1, 1]])
-    tiles = sliding_window_view(x, (4, 4), axis=(1, 2))[:, ::2, ::2]
-    images = np.einsum("ik,nhwckl,jl->nhwcij", b, tiles, b)
-    weights = np.einsum("ik,klcf,jl->ijcf", g, filters, g)
-    outputs = np.einsum("pi,nhwcij,ijcf,qj->nhwfpq", a, images, weights, a, optimize=True)
-    terms = (filters.shape[2] + 15) * 2.0**-24
-    return terms / (1 - terms) * (outputs.max(axis=(4, 5)) + np.abs(bias))
+    """The greatest rounding bound of each pooling window of Winograd's convolution, (N, OH // 2, OW // 2, F)."""
+    rows, columns = ((extent + sum(side) - 2) // 2 for extent, side in zip(x.shape[1:3], padding, strict=True))
+    magnitudes = winograd_bounds.outputs(x, filters, padding, (2 * rows, 2 * columns)) + np.abs(bias)
+    windows = magnitudes.reshape(len(x), rows, 2, columns, 2, -1).max(axis=(2, 4))
+    return gamma(winograd_bounds.roundings(filters.shape[2]), 2.0**-24) * windows
 
 
 @pytest.mark.parametrize(("size", "channels", "count", "padding"), SHAPES)
 @pytest.mark.parametrize("relu", [True, False])
 def test_winograds_maxima_are_within_their_bound(size, channels, count, padding, relu):
     x, filters, bias = drawn(size, channels, count)
-    assert conv_pool_winograd.pays(filters.shape)
     y, winners = conv_pool.conv_pool_forward(x, filters, bias, padding, relu, Workspace())
+    assert winograd.pays(filters.shape, (len(x), 2 * y.shape[1], 2 * y.shape[2], count))
     exact = im2col.conv2d_forward(x.astype(float), filters.astype(float), bias.astype(float), (1, 1), padding)
     bound = products_bound(x, filters, bias, padding)
     rows, columns = y.shape[1:3]
@@ -67,7 +58,7 @@ def test_winograds_maxima_are_within_their_bound(size, channels, count, padding,
 
 def test_the_bound_can_fail():
     """Results that are rounded to 16 bits do not hold it."""
-    x, filters, bias = drawn((2, 8, 8), LANES, LANES)
+    x, filters, bias = drawn((4, 8, 8), LANES, LANES)
     y, _ = conv_pool.conv_pool_forward(x, filters, bias, NONE, False, Workspace())
     rough = np.abs(y - y.astype(np.float16))
     assert (rough > products_bound(x, filters, bias, NONE)).any()
@@ -76,7 +67,7 @@ def test_the_bound_can_fail():
 @pytest.mark.parametrize("same", ["everywhere", "along rows", "along columns"])
 def test_outputs_that_are_equal_are_found_equal(same):
     """Windows of the same pixels: the first of them wins."""
-    x, filters, bias = drawn((2, 10, 10), LANES + 4, LANES)
+    x, filters, bias = drawn((3, 10, 10), LANES + 4, LANES)
     if same != "along columns":
         x[:] = x[:, :, :1]
     if same != "along rows":

@@ -89,6 +89,20 @@ OTHER_WAYS: dict[str, tuple[str, Callable[[Rng, int], tuple[Any, ...]]]] = {
             MARGINS,
         ),
     ),
+    "Winograd's convolution with margins": (
+        "conv2d_forward",
+        lambda rng, n: (normal(rng, n, 12, 11, 17), normal(rng, 3, 3, 17, 35), normal(rng, 35), (1, 1), MARGINS),
+    ),
+    "Winograd's gradients with margins": (
+        "conv2d_backward",
+        lambda rng, n: (
+            normal(rng, n, 13, 10, 64),
+            normal(rng, n, 12, 11, 65),
+            normal(rng, 3, 3, 65, 64),
+            (1, 1),
+            MARGINS,
+        ),
+    ),
     "overlapping windows": (
         "maxpool2d_backward",
         lambda rng, n: (

@@ -9,7 +9,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 from generated import ACTIVATIONS, ARGUMENTS, SHAPES_PER_OPERATION, case, in_float64, shapes
-from tolerance import results, truths, worst
+from tolerance import OUTPUTS, Truth, of_numba, results, truths, worst
 
 from fastcnn.backends import BACKENDS, OPERATIONS, get, im2col
 
@@ -25,6 +25,7 @@ def test_generated_shapes(backend: ModuleType, operation: str, record_property: 
     for shape in shapes(operation):
         arguments, expected = case(operation, shape)
         actual = results(backend, operation, arguments)
+        expected = of_numba(expected, operation, arguments) if backend is get("numba") else expected
         assert {output.dtype for output in actual} <= {np.dtype(np.float32), np.dtype(np.bool_)}
         ratio = max(ratio, worst(actual, expected, f"{operation} {shape}"))
     record_property("worst error as a fraction of its bound", ratio)
@@ -96,6 +97,12 @@ LARGER = {
             ((4, 3), (2, 3), (1, 2, 1, 1)),
         )
     ]
+    + [
+        (*image, channels, 3, 3, filters, 1, 1, 1, *padding)
+        for image in ((9, 7, 9), (3, 14, 15), (40, 4, 5), (1, 35, 36))
+        for channels, filters in ((16, 16), (20, 33), (35, 24), (65, 130))
+        for padding in (VALID, SAME, (2, 0, 1, 2))
+    ]
     + [(n, 5, 6, 2, 3, 3, 8, 1, *steps) for n in (31, 32, 33, 65, 130) for steps in ((1, 1, *VALID), (2, 1, *SAME))],
     "maxpool2d": [(*windows, windows[3] % 2, 3) for windows in WINDOWS],
     "avgpool2d": WINDOWS,
@@ -123,11 +130,29 @@ LARGER = {
 }
 
 
+@pytest.mark.parametrize("operation", ["conv2d_forward", "conv2d_backward"])
+def test_winograds_convolutions_are_among_the_larger(operation: str) -> None:
+    """Each output whose bound is another one there is so for ten shapes at least, and for as many it is not."""
+    counts = np.zeros(len(OUTPUTS[operation]), int)
+    shapes = [shape for shape in LARGER["conv2d"] if shape[3] >= 16]
+    for shape in shapes:
+        arguments = ARGUMENTS[operation][1](shape)
+        plain = [
+            Truth(name, *np.zeros((2, *output.shape)))
+            for name, output in zip(OUTPUTS[operation], results(im2col, operation, arguments), strict=True)
+        ]
+        counts += [
+            after is not before for before, after in zip(plain, of_numba(plain, operation, arguments), strict=True)
+        ]
+    computed = counts[:2]
+    assert ((computed >= 10) & (computed <= len(shapes) - 10)).all(), counts
+
+
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_larger_shapes_in_numba(operation: str) -> None:
     for shape in LARGER[operation.split("_")[0]]:
         arguments = ARGUMENTS[operation][1](shape)
-        expected = truths(operation, arguments, np.float32, source=im2col)
+        expected = of_numba(truths(operation, arguments, np.float32, source=im2col), operation, arguments)
         worst(results(get("numba"), operation, arguments), expected, f"{operation} {shape}")
 
 

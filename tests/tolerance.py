@@ -11,6 +11,8 @@ roundings). With eps = 2 u this is c * n * eps * sum(|a| * |b|) with c = 1/2: th
 The sum of absolute values is the same operation once more, on the arguments' absolute values. The truth,
 itself computed in float64, has a bound of the same form, and the two are added.
 
+The numba backend computes some convolutions in another way, as sums of other products: see `winograd_bounds.py`.
+
 Exponentials and their relatives have no such theorem: libraries promise a few units in the last place. What
 is asked of the activations is written in units of eps in `_activation_bounds`.
 
@@ -25,6 +27,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
+import winograd_bounds
 
 from fastcnn.backends import reference
 
@@ -49,6 +52,9 @@ OUTPUTS = {
     "softmax_cross_entropy_soft": ("losses", "probabilities", "grad_logits"),
     "mean_squared_error": ("losses", "grad_predictions"),
 }
+
+
+UNIT_STEPS = (1, 1), ((0, 0), (0, 0))
 
 
 class Truth(NamedTuple):
@@ -83,6 +89,28 @@ def truths(
         )
     ]
     return [Truth(*output) for output in zip(OUTPUTS[operation], values, bounds, strict=True)]
+
+
+def of_numba(expected: list[Truth], operation: str, arguments: Sequence[Any]) -> list[Truth]:
+    """Return `expected` with the bounds of the numba backend, where that uses Winograd's convolution."""
+    if operation == "conv2d_forward":
+        x, filters, _, *steps = arguments
+        size = expected[0].value.shape[1:3]
+        found = [(winograd_bounds.forward(x, filters, *(steps or UNIT_STEPS), size), filters.shape[2])]
+    elif operation == "conv2d_backward":
+        grad_y, x, filters, *steps = arguments
+        tiles = len(x) * math.prod(-(-extent // 2) for extent in grad_y.shape[1:3])
+        magnitudes = winograd_bounds.backward(grad_y, x, filters, *(steps or UNIT_STEPS))
+        found = list(zip(magnitudes, (filters.shape[3], tiles), strict=True))
+    else:
+        return expected
+    changed = list(expected)
+    for place, (magnitude, terms) in enumerate(found):
+        if magnitude is not None:
+            bias = 0.0 if operation == "conv2d_backward" or arguments[2] is None else np.abs(_float64(arguments[2]))
+            bound = gamma(winograd_bounds.roundings(terms), 2.0**-24) * (magnitude + bias)
+            changed[place] = expected[place]._replace(bound=bound + 2.0**-29 * expected[place].bound)  # the truth's
+    return changed
 
 
 def worst(actual: Sequence[np.ndarray], expected: Sequence[Truth], what: object) -> float:

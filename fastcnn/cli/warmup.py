@@ -69,6 +69,8 @@ def _run_operations(rng: np.random.Generator) -> None:
     grad_flat, _, _ = ops.dense_backward(grad_logits, flat, weights)
     grad_y = ops.maxpool2d_backward(grad_flat.reshape(pooled.shape), winners, y.shape, (2, 2))
     ops.conv2d_backward(grad_y, x, filters)
+    x, filters = normal(8, 10, 10, 16), normal(3, 3, 16, 16)  # as many channels and filters as Winograd's needs
+    ops.conv2d_backward(ops.conv2d_forward(x, filters, None), x, filters)
 
 
 def _run_other_layers(pixels: NDArray[np.uint8], labels: NDArray[Any]) -> None:

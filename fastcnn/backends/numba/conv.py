@@ -1,13 +1,14 @@
 """Convolution, forward and backward, on all cores.
 
-* Forward is a direct convolution: eight output pixels and a vector of filters at a time in registers.
-* The gradient for the images: four pixels of the gradient are multiplied with three vectors of the filters at a
-  time, summed over the filters in registers, and the sums are added to the pixels' windows.
-* The gradient for the filters is summed in registers, eight taps and a vector of filters at a time.
+* Forward is a direct convolution, eight output pixels and a vector of filters at a time in registers; or `winograd`'s,
+  in fewer multiplications, for 3x3 windows of many channels at stride 1.
+* The gradient for the images is at stride 1 a convolution itself. At other strides four pixels of the gradient are
+  multiplied with three vectors of the filters at a time, summed over the filters in registers, and the sums are added
+  to the pixels' windows.
+* The gradient for the filters is in `conv_gradient` and `winograd_gradient`.
 
-Samples are dealt to a number of chunks that depends on the shapes alone, each with its own gradients of the
-filters, and these are added in order: the result does not depend on the threads. `conv_pool` is for a convolution
-with 2x2 max-pooling behind it.
+Work is dealt to tasks as the shapes alone decide, and what they sum is added in order: the result does not depend on
+the threads. `conv_pool` is for a convolution with 2x2 max-pooling behind it.
 """
 
 from __future__ import annotations
@@ -19,14 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastcnn.backends import checks
+from fastcnn.backends.numba import conv_gradient, winograd, winograd_gradient
 from fastcnn.backends.numba import conv_kernels as kernels
-from fastcnn.backends.numba.packing import ROWS, FloatArray, Workspace, float32, in_vectors, padded_width, panels
+from fastcnn.backends.numba.conv_filters import grouped_filters, packed_filters
+from fastcnn.backends.numba.packing import EVERYTHING as EVERYTHING
+from fastcnn.backends.numba.packing import ROWS, FloatArray, Workspace, float32, in_vectors, padded_width
 from fastcnn.backends.numba.simd import LANES
 
 #: Chunks of samples that have gradients of their own, at most; fewer where all of these would be more floats than this.
 CHUNKS, _CHUNKS_FLOATS = 32, 1 << 19
-
-EVERYTHING = np.zeros(0, np.float32)
 
 Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]
@@ -99,14 +101,43 @@ def forward(
     least: float = -np.inf,
 ) -> FloatArray:
     """Return `conv2d_forward`'s result, but nothing less than `least` (0 for ReLU), in an array of the workspace."""
-    height, width = checks.output_size(x.shape, filters.shape[:2], strides, padding)
-    y = workspace.array("y", (len(x), height, width, filters.shape[3]))
-    packed, start = packed_filters(filters), in_vectors(bias, filters.shape[3])
-    frame = frame_of(x.shape, padding)
-    scratch = workspace.array("forward", (min(len(x), CHUNKS), LANES + margin(x, frame)))
-    windows = windows_of(y.shape, frame, strides, filters.shape[2])
-    kernels.convolve(x, frame, packed, filters.shape[0], start, np.float32(least), windows, scratch, y)
+    size = checks.output_size(x.shape, filters.shape[:2], strides, padding)
+    y = workspace.array("y", (len(x), *size, filters.shape[3]), zeros=False)
+    start = in_vectors(bias, filters.shape[3])
+    _convolve(x, EVERYTHING, filters, False, start, least, strides, padding, workspace, y)
     return y
+
+
+def _convolve(
+    x: FloatArray,
+    kept: FloatArray,
+    filters: NDArray[Any],
+    turned: bool,
+    start: FloatArray,
+    least: float,
+    strides: Pair,
+    padding: Padding,
+    workspace: Workspace,
+    y: FloatArray,
+) -> None:
+    """Fill `y` with the convolution with the filters as they are or `turned`, in the quicker of two ways."""
+    kernel = (*filters.shape[:2], x.shape[3], y.shape[3])
+    if uses_winograd(kernel, y.shape, strides):
+        corner = (-padding[0][0], -padding[1][0])
+        winograd.forward(x, filters, turned, start, least, corner, workspace, y, kept=kept)
+        return
+    frame = frame_of(x.shape, padding)
+    image = padded_width(frame[0] * frame[1] * kernel[2]) if kept.size else margin(x, frame)
+    # Not one for both: each has its own margins, which nobody clears.
+    scratch = workspace.array("backward" if turned else "forward", (min(len(x), CHUNKS), LANES + image))
+    windows = windows_of(y.shape, frame, strides, kernel[2])
+    packed = packed_filters(filters, turned)
+    kernels.convolve(x, kept, frame, packed, taps_of(kernel, frame), start, np.float32(least), windows, scratch, y)
+
+
+def uses_winograd(kernel: tuple[int, ...], output: tuple[int, ...], strides: Pair) -> bool:
+    """Whether a convolution with filters of the shape `kernel` and results of the shape `output` is `winograd`'s."""
+    return tuple(strides) == (1, 1) and winograd.pays(kernel, output)
 
 
 def input_gradient(
@@ -120,11 +151,16 @@ def input_gradient(
 ) -> FloatArray:
     """Return the gradient for images of `input_shape`; with `kept`, gradients count only where that is positive."""
     workspace = workspace or Workspace()
+    channels = filters.shape[2]
+    grad_x = workspace.array("grad_x", input_shape, zeros=False)
+    if is_turned(filters.shape, input_shape, grad_y.shape, strides, padding):
+        around = _around(filters.shape, padding)
+        start = in_vectors(None, channels)
+        _convolve(grad_y, kept, filters, True, start, -np.inf, (1, 1), around, workspace, grad_x)
+        return grad_x
     frame = frame_of(input_shape, padding)
-    channels = input_shape[3]
     grouped, offsets = grouped_filters(filters, frame[1] * channels, kernels.WINDOW_GROUP)
     windows = windows_of(grad_y.shape, frame, strides, channels)
-    grad_x = workspace.array("grad_x", input_shape)
     # A window's last vector may reach LANES floats behind the image.
     image = padded_width(frame[0] * frame[1] * channels + LANES)
     masked = padded_width(grad_y[0].size) if kept.size else 0
@@ -133,28 +169,30 @@ def input_gradient(
     return grad_x
 
 
-def grouped_filters(filters: NDArray[Any], row: int, group: int) -> tuple[FloatArray, NDArray[np.int64]]:
-    """Return each filter's rows in whole vectors, `group` of these together, and where in a window each vector is.
+def is_turned(
+    filters_shape: tuple[int, ...], images: tuple[int, ...], output: tuple[int, ...], strides: Pair, padding: Padding
+) -> bool:
+    """Whether the gradient for images of a shape, from gradients of the shape `output`, is computed as a convolution.
 
-    The first group is filled up with copies of its first vector. Kernels read all vectors of a group before they
-    write the first, and write them in order, so that the copies are written over.
-
-    Args:
-        filters: (kernel height, kernel width, C, F).
-        row: floats from one row of the images to the next.
-        group: vectors of a group.
-
-    Returns:
-        The vectors (groups, F, group * LANES) and their offsets (groups * group,).
+    With stride 1 it is one: with the filters turned by 180 degrees, and margins so wide that each window holds a pixel
+    of the gradient at least. But that multiplies for each pixel of the images, in vectors of channels; `add_windows`
+    for each pixel of the gradient only, in vectors of a row of a window. It is the slower one by a tenth, and
+    Winograd's convolution the quicker by more than two.
     """
-    kernel_height, kernel_width, channels, count = filters.shape
-    run = kernel_width * channels
-    vectors = padded_width(run) // LANES
-    order = np.concatenate([[0] * (-kernel_height * vectors % group), np.arange(kernel_height * vectors)]).astype(int)
-    rows = np.zeros((count, kernel_height, vectors * LANES), np.float32)
-    rows[:, :, :run] = float32(filters).reshape(kernel_height, run, count).transpose(2, 0, 1)
-    grouped = rows.reshape(count, -1, LANES)[:, order].reshape(count, -1, group * LANES).swapaxes(0, 1)
-    return np.ascontiguousarray(grouped), (order // vectors * row + order % vectors * LANES).astype(np.int64)
+    kernel_height, kernel_width, channels, count = filters_shape
+    if tuple(strides) != (1, 1) or max(padding[0]) >= kernel_height or max(padding[1]) >= kernel_width:
+        return False
+    turned: float = images[1] * images[2] * kernel_height * kernel_width * padded_width(channels)
+    if uses_winograd((kernel_height, kernel_width, count, channels), images, strides):
+        turned *= 0.45
+    return turned <= 1.1 * output[1] * output[2] * kernel_height * padded_width(kernel_width * channels)
+
+
+def _around(filters_shape: tuple[int, ...], padding: Padding) -> Padding:
+    """Return the margins of zeros around the gradient for a convolution with turned filters."""
+    (top, bottom), (left, right) = padding
+    rows, columns = filters_shape[0] - 1, filters_shape[1] - 1
+    return (rows - top, rows - bottom), (columns - left, columns - right)
 
 
 def filter_gradient(
@@ -170,27 +208,14 @@ def filter_gradient(
     workspace = workspace or Workspace()
     channels, count = x.shape[3], grad_y.shape[3]
     kernel_height, kernel_width = kernel_size
+    if uses_winograd((*kernel_size, channels, count), grad_y.shape, strides):
+        return winograd_gradient.filter_gradient(grad_y, kept, x, (-padding[0][0], -padding[1][0]), workspace)
     frame = frame_of(x.shape, padding)
-    offsets = windows_of((0, kernel_height, kernel_width * channels, 0), frame, (channels, 1), 1)
-    taps, vectors = kernel_height * kernel_width * channels, padded_width(count) // LANES
-    chunks = chunks_of(len(x), vectors * len(offsets) * LANES)
-    out_width = grad_y.shape[2]
-    packed = vectors * max(1, kernels.BLOCK_PIXELS // out_width) * out_width * LANES
-    scratch = workspace.array("filter", (chunks, padded_width(packed + margin(x, frame))))
-    partial_filters = workspace.array("grad_filters", (chunks, vectors, len(offsets), LANES))
-    partial_bias = workspace.array("grad_bias", (chunks, vectors * LANES))
-    partial_filters.fill(0)
-    partial_bias.fill(0)
+    offsets = taps_of((kernel_height, kernel_width, channels), frame, conv_gradient.TAPS)
     steps = (int(strides[0]), int(strides[1]))
-    kernels.filter_gradient(grad_y, kept, x, frame, steps, offsets, scratch, partial_filters, partial_bias)
-    by_tap = partial_filters.sum(axis=0).swapaxes(0, 1).reshape(len(offsets), -1)
-    grad_filters = np.ascontiguousarray(by_tap[:taps, :count]).reshape(kernel_height, kernel_width, channels, count)
-    return grad_filters, partial_bias.sum(axis=0)[:count]
-
-
-def packed_filters(filters: NDArray[Any]) -> FloatArray:
-    """Return the filters (kernel height, kernel width, C, F) as `panels` cuts them."""
-    return panels(float32(filters).reshape(-1, filters.shape[3]))
+    taps = kernel_height * kernel_width * channels
+    grad_filters, grad_bias = conv_gradient.filter_gradient(grad_y, kept, x, frame, steps, offsets, taps, workspace)
+    return grad_filters.reshape(*kernel_size, channels, count), grad_bias
 
 
 def frame_of(shape: tuple[int, ...], padding: Padding) -> Frame:
@@ -207,12 +232,20 @@ def margin(x: FloatArray, frame: Frame) -> int:
 
 
 @functools.lru_cache(maxsize=256)
-def windows_of(output: tuple[int, ...], frame: Frame, strides: Pair, channels: int) -> NDArray[np.int64]:
-    """Return where in the workspace each output pixel's window begins, filled up to a multiple of ROWS."""
+def windows_of(
+    output: tuple[int, ...], frame: Frame, strides: Pair, channels: int, group: int = ROWS
+) -> NDArray[np.int64]:
+    """Return where in the workspace each output pixel's window begins, filled up to a multiple of `group`."""
     _, height, width, _ = output
     rows = np.arange(height)[:, None] * (strides[0] * frame[1])
     starts = (rows + np.arange(width) * strides[1]).ravel() * channels
-    return np.pad(starts, (0, -len(starts) % ROWS), mode="edge").astype(np.int64)
+    return np.pad(starts, (0, -len(starts) % group), mode="edge").astype(np.int64)
+
+
+def taps_of(kernel: tuple[int, ...], frame: Frame, group: int = ROWS) -> NDArray[np.int64]:
+    """Return where in its window each tap of a kernel (height, width, C) is, filled up to a multiple of `group`."""
+    height, width, channels = kernel[:3]
+    return windows_of((0, height, width * channels, 0), frame, (channels, 1), 1, group)
 
 
 def chunks_of(samples: int, private: int) -> int:

@@ -21,7 +21,6 @@ from fastcnn.backends.numba.jit import jit, jit_inline, parallel_jit
 from fastcnn.backends.numba.packing import ROWS
 from fastcnn.backends.numba.simd import (
     LANES,
-    above,
     address,
     equal,
     fma,
@@ -34,9 +33,9 @@ from fastcnn.backends.numba.simd import (
     store_bytes,
 )
 
-#: Pixels of the gradient that `filter_gradient` takes at once, about: with one vector each they are 8 KB, and stay
-#: in the first-level cache while all taps go over them.
-BLOCK_PIXELS = 128
+#: Floats of the filters that `convolve` takes an image through at once, at most: 512 KB, so that they stay in the
+#: second-level cache.
+_PANELS_FLOATS = 1 << 17
 
 #: Vectors of a filter that `add_windows` takes at once, for four pixels.
 WINDOW_GROUP = 3
@@ -59,6 +58,16 @@ def place(image, height, width, channels, frame, work):
 
 
 @jit
+def _place_kept(image, mask, height, width, channels, frame, work):
+    """As `place`, but zeros where the mask is not above zero."""
+    _, work_width, top, left = frame
+    for i in range(height):
+        to, at = ((top + i) * work_width + left) * channels, i * width * channels
+        for k in range(width * channels):
+            work[to + k] = image[at + k] if mask[at + k] > 0 else np.float32(0)
+
+
+@jit
 def take_out(work, height, width, channels, frame, image):
     """Copy an image (height, width, channels) back from its place in the workspace."""
     _, work_width, top, left = frame
@@ -69,7 +78,7 @@ def take_out(work, height, width, channels, frame, image):
 
 
 @jit_inline
-def _put(vector, lanes, y, to, edge):
+def put(vector, lanes, y, to, edge):
     """Write the first `lanes` of a vector; where that is not all of them, by way of `edge`."""
     if lanes >= LANES:
         store(y, to, vector)
@@ -80,77 +89,81 @@ def _put(vector, lanes, y, to, edge):
 
 
 @jit_inline
-def _sums(image, row, windows, p, w, kernel_height, run, start):
+def _sums(image, windows, p, offsets, taps, w, start):
     """The sums of eight output pixels, from number `p` on, for the vector of filters whose taps are at `w`."""
     x0, x1 = shifted(image, windows[p]), shifted(image, windows[p + 1])
     x2, x3 = shifted(image, windows[p + 2]), shifted(image, windows[p + 3])
     x4, x5 = shifted(image, windows[p + 4]), shifted(image, windows[p + 5])
     x6, x7 = shifted(image, windows[p + 6]), shifted(image, windows[p + 7])
     a0, a1, a2, a3, a4, a5, a6, a7 = start, start, start, start, start, start, start, start
-    for i in range(kernel_height):
-        for k in range(run):
-            at = i * row + k
-            tap = load(w, (i * run + k) * LANES)
-            a0 = fma(splat(x0[at]), tap, a0)
-            a1 = fma(splat(x1[at]), tap, a1)
-            a2 = fma(splat(x2[at]), tap, a2)
-            a3 = fma(splat(x3[at]), tap, a3)
-            a4 = fma(splat(x4[at]), tap, a4)
-            a5 = fma(splat(x5[at]), tap, a5)
-            a6 = fma(splat(x6[at]), tap, a6)
-            a7 = fma(splat(x7[at]), tap, a7)
+    for t in range(taps):  # one loop, over a list: one for each row would be too short for one channel's three taps
+        at = offsets[t]
+        tap = load(w, t * LANES)
+        a0 = fma(splat(x0[at]), tap, a0)
+        a1 = fma(splat(x1[at]), tap, a1)
+        a2 = fma(splat(x2[at]), tap, a2)
+        a3 = fma(splat(x3[at]), tap, a3)
+        a4 = fma(splat(x4[at]), tap, a4)
+        a5 = fma(splat(x5[at]), tap, a5)
+        a6 = fma(splat(x6[at]), tap, a6)
+        a7 = fma(splat(x7[at]), tap, a7)
     return a0, a1, a2, a3, a4, a5, a6, a7
 
 
 @parallel_jit
-def convolve(x, frame, packed, kernel_height, bias, floor, windows, scratch, y):
+def convolve(x, kept, frame, packed, offsets, bias, floor, windows, scratch, y):
     """Fill `y` (N, OH, OW, F) with the sums of `x` (N, H, W, C), each image put into its frame, times `packed`.
 
-    `packed` (vectors, taps, LANES) are the filters as `panels` cuts them; `bias` one number for each lane;
-    `windows` where in the workspace each output pixel's window begins, filled up to a multiple of ROWS. No result
-    is less than `floor`.
+    Where `kept` is not empty, pixels count only where it is above zero. `packed` (vectors, taps, LANES) are the
+    filters in panels, `offsets` where in its window each tap is; `bias` is one number for each lane; `windows` where in
+    the workspace each output pixel's window begins, filled up to a multiple of ROWS. No result is less than `floor`.
     """
     samples, height, width, channels = x.shape
     count = y.shape[3]
     pixels = y.shape[1] * y.shape[2]
-    row = frame[1] * channels
     taps = packed.shape[1]
-    run = taps // kernel_height
     chunks = scratch.shape[0]
     least = splat(floor)
+    masked = kept.size > 0
+    block = max(1, _PANELS_FLOATS // (taps * LANES))
     for chunk_index in prange(chunks):
         chunk = np.intp(chunk_index)
         spare = shifted(address(scratch), chunk * scratch.shape[1])
         work = shifted(spare, LANES)
         for n in range(samples * chunk // chunks, samples * (chunk + 1) // chunks):
             image = shifted(address(x), n * height * width * channels)
-            if not fills(frame, height, width):
+            if masked:
+                mask = shifted(address(kept), n * height * width * channels)
+                _place_kept(image, mask, height, width, channels, frame, work)
+                image = work
+            elif not fills(frame, height, width):
                 place(image, height, width, channels, frame, work)
                 image = work
             out = shifted(address(y), n * pixels * count)
-            for p in range(0, pixels, ROWS):
-                left = pixels - p
-                for panel in range(packed.shape[0]):
-                    w = shifted(address(packed), panel * taps * LANES)
-                    start = load(address(bias), panel * LANES)
-                    a0, a1, a2, a3, a4, a5, a6, a7 = _sums(image, row, windows, p, w, kernel_height, run, start)
-                    lanes = count - panel * LANES
-                    to = p * count + panel * LANES
-                    _put(maximum(least, a0), lanes, out, to, spare)
-                    if left > 1:
-                        _put(maximum(least, a1), lanes, out, to + count, spare)
-                    if left > 2:
-                        _put(maximum(least, a2), lanes, out, to + 2 * count, spare)
-                    if left > 3:
-                        _put(maximum(least, a3), lanes, out, to + 3 * count, spare)
-                    if left > 4:
-                        _put(maximum(least, a4), lanes, out, to + 4 * count, spare)
-                    if left > 5:
-                        _put(maximum(least, a5), lanes, out, to + 5 * count, spare)
-                    if left > 6:
-                        _put(maximum(least, a6), lanes, out, to + 6 * count, spare)
-                    if left > 7:
-                        _put(maximum(least, a7), lanes, out, to + 7 * count, spare)
+            for first in range(0, packed.shape[0], block):
+                for p in range(0, pixels, ROWS):
+                    left = pixels - p
+                    for panel in range(first, min(first + block, packed.shape[0])):
+                        w = shifted(address(packed), panel * taps * LANES)
+                        start = load(address(bias), panel * LANES)
+                        a0, a1, a2, a3, a4, a5, a6, a7 = _sums(image, windows, p, offsets, taps, w, start)
+                        lanes = count - panel * LANES
+                        to = p * count + panel * LANES
+                        put(maximum(least, a0), lanes, out, to, spare)
+                        if left > 1:
+                            put(maximum(least, a1), lanes, out, to + count, spare)
+                        if left > 2:
+                            put(maximum(least, a2), lanes, out, to + 2 * count, spare)
+                        if left > 3:
+                            put(maximum(least, a3), lanes, out, to + 3 * count, spare)
+                        if left > 4:
+                            put(maximum(least, a4), lanes, out, to + 4 * count, spare)
+                        if left > 5:
+                            put(maximum(least, a5), lanes, out, to + 5 * count, spare)
+                        if left > 6:
+                            put(maximum(least, a6), lanes, out, to + 6 * count, spare)
+                        if left > 7:
+                            put(maximum(least, a7), lanes, out, to + 7 * count, spare)
 
 
 @jit_inline
@@ -166,11 +179,11 @@ def put_pooled(a0, a1, a2, a3, least, lanes, y, to, winners, to_winner, edge):
     top = _larger(_larger(a0, a1), _larger(a2, a3))
     winner = select(equal(a0, top), zero, select(equal(a1, top), one, select(equal(a2, top), two, three)))
     store_bytes(winners, to_winner, winner)
-    _put(maximum(least, top), lanes, y, to, edge)
+    put(maximum(least, top), lanes, y, to, edge)
 
 
 @parallel_jit
-def convolve_pooled(x, frame, packed, kernel_height, bias, floor, windows, scratch, y, winners):
+def convolve_pooled(x, frame, packed, offsets, bias, floor, windows, scratch, y, winners):
     """As `convolve`, but `y` (N, PH, PW, F) holds the maxima of 2x2 windows of the results.
 
     `windows` lists the four pixels of each pooling window, row by row, one window after the other. `winners` (N, PH,
@@ -179,9 +192,7 @@ def convolve_pooled(x, frame, packed, kernel_height, bias, floor, windows, scrat
     samples, height, width, channels = x.shape
     count = y.shape[3]
     pixels = y.shape[1] * y.shape[2]
-    row = frame[1] * channels
     taps = packed.shape[1]
-    run = taps // kernel_height
     chunks = scratch.shape[0]
     stride = winners.shape[3]
     least = splat(floor)
@@ -200,100 +211,12 @@ def convolve_pooled(x, frame, packed, kernel_height, bias, floor, windows, scrat
                 for panel in range(packed.shape[0]):
                     w = shifted(address(packed), panel * taps * LANES)
                     start = load(address(bias), panel * LANES)
-                    a0, a1, a2, a3, b0, b1, b2, b3 = _sums(image, row, windows, 4 * p, w, kernel_height, run, start)
+                    a0, a1, a2, a3, b0, b1, b2, b3 = _sums(image, windows, 4 * p, offsets, taps, w, start)
                     lanes = count - panel * LANES
                     to, mark = p * count + panel * LANES, p * stride + panel * LANES
                     put_pooled(a0, a1, a2, a3, least, lanes, out, to, won, mark, spare)
                     if pixels - p > 1:
                         put_pooled(b0, b1, b2, b3, least, lanes, out, to + count, won, mark + stride, spare)
-
-
-@parallel_jit
-def filter_gradient(grad_y, kept, x, frame, strides, offsets, scratch, partial_filters, partial_bias):
-    """Add to each chunk's gradients of the filters and the bias what its samples give.
-
-    ``partial_filters[chunk, f // LANES, t, f % LANES] += x[window of p, tap t] * grad_y[p, f]`` over all pixels
-    p: for eight taps and a vector of filters at once the sums stay in registers while the pixels of a block of
-    rows go by. `offsets` says where in its window each tap is, filled up to a multiple of ROWS. Where `kept` is not
-    empty, gradients count only where it is above zero.
-    """
-    samples, out_height, out_width, count = grad_y.shape
-    _, height, width, channels = x.shape
-    chunks, vectors, taps, _ = partial_filters.shape
-    down, right = strides[0] * frame[1] * channels, strides[1] * channels
-    block_rows = max(1, BLOCK_PIXELS // out_width)
-    masked = kept.size > 0
-    for chunk_index in prange(chunks):
-        chunk = np.intp(chunk_index)
-        packed = shifted(address(scratch), chunk * scratch.shape[1])
-        work = shifted(packed, vectors * block_rows * out_width * LANES)
-        grad_w = shifted(address(partial_filters), chunk * vectors * taps * LANES)
-        grad_b = shifted(address(partial_bias), chunk * vectors * LANES)
-        for n in range(samples * chunk // chunks, samples * (chunk + 1) // chunks):
-            image = shifted(address(x), n * height * width * channels)
-            if not fills(frame, height, width):
-                place(image, height, width, channels, frame, work)
-                image = work
-            for top in range(0, out_height, block_rows):
-                rows = min(block_rows, out_height - top)
-                first = (n * out_height + top) * out_width * count
-                grad = shifted(address(grad_y), first)
-                mask = shifted(address(kept), first if masked else 0)
-                for v in range(vectors):
-                    g = shifted(packed, v * block_rows * out_width * LANES)
-                    _pack(grad, mask, masked, count, v, rows * out_width, g, grad_b)
-                    for t in range(0, taps, ROWS):
-                        block = shifted(image, top * down)
-                        x0, x1 = shifted(block, offsets[t]), shifted(block, offsets[t + 1])
-                        x2, x3 = shifted(block, offsets[t + 2]), shifted(block, offsets[t + 3])
-                        x4, x5 = shifted(block, offsets[t + 4]), shifted(block, offsets[t + 5])
-                        x6, x7 = shifted(block, offsets[t + 6]), shifted(block, offsets[t + 7])
-                        w = shifted(grad_w, (v * taps + t) * LANES)
-                        a0, a1, a2, a3 = load(w, 0), load(w, LANES), load(w, 2 * LANES), load(w, 3 * LANES)
-                        a4, a5 = load(w, 4 * LANES), load(w, 5 * LANES)
-                        a6, a7 = load(w, 6 * LANES), load(w, 7 * LANES)
-                        for i in range(rows):
-                            for j in range(out_width):
-                                at = i * down + j * right
-                                value = load(g, (i * out_width + j) * LANES)
-                                a0 = fma(splat(x0[at]), value, a0)
-                                a1 = fma(splat(x1[at]), value, a1)
-                                a2 = fma(splat(x2[at]), value, a2)
-                                a3 = fma(splat(x3[at]), value, a3)
-                                a4 = fma(splat(x4[at]), value, a4)
-                                a5 = fma(splat(x5[at]), value, a5)
-                                a6 = fma(splat(x6[at]), value, a6)
-                                a7 = fma(splat(x7[at]), value, a7)
-                        store(w, 0, a0)
-                        store(w, LANES, a1)
-                        store(w, 2 * LANES, a2)
-                        store(w, 3 * LANES, a3)
-                        store(w, 4 * LANES, a4)
-                        store(w, 5 * LANES, a5)
-                        store(w, 6 * LANES, a6)
-                        store(w, 7 * LANES, a7)
-
-
-@jit
-def _pack(grad, mask, masked, count, v, pixels, g, grad_b):
-    """Copy vector `v` of each pixel's gradients (pixels, count) to `g` (pixels, LANES), and add them to `grad_b`."""
-    total = load(grad_b, v * LANES)
-    zero = splat(np.float32(0))
-    if (v + 1) * LANES <= count:
-        for p in range(pixels):
-            value = load(grad, p * count + v * LANES)
-            if masked:
-                value = select(above(load(mask, p * count + v * LANES), zero), value, zero)
-            store(g, p * LANES, value)
-            total = total + value
-    else:
-        for p in range(pixels):
-            for lane in range(LANES):
-                f = v * LANES + lane
-                at = p * count + f
-                g[p * LANES + lane] = grad[at] if f < count and (not masked or mask[at] > 0) else np.float32(0)
-            total = total + load(g, p * LANES)
-    store(grad_b, v * LANES, total)
 
 
 @jit_inline

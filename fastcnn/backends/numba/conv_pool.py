@@ -1,7 +1,7 @@
 """Convolution, ReLU where wanted, and 2x2 max-pooling as one operation, forward and backward.
 
 Forward, the four pixels of a pooling window are convolved side by side and leave the registers as one maximum; for 3x3
-filters of many channels `conv_pool_winograd` does so with fewer multiplications.
+filters of many channels `winograd` does so with fewer multiplications.
 Backward, at most one pixel in four has a gradient, and with ReLU often none: both gradients of the convolution are
 summed over those alone, exactly, in a quarter of the multiplications of `conv` or less.
 
@@ -21,18 +21,18 @@ from numba import prange
 from numpy.typing import NDArray
 
 from fastcnn.backends.numba import conv_kernels as kernels
-from fastcnn.backends.numba import conv_pool_short, conv_pool_winograd
+from fastcnn.backends.numba import conv_pool_short, winograd
 from fastcnn.backends.numba.conv import (
     CHUNKS,
     Frame,
     Padding,
     chunks_of,
     frame_of,
-    grouped_filters,
     margin,
-    packed_filters,
+    taps_of,
     windows_of,
 )
+from fastcnn.backends.numba.conv_filters import grouped_filters, packed_filters
 from fastcnn.backends.numba.conv_kernels import place, take_out
 from fastcnn.backends.numba.jit import jit, jit_inline, parallel_jit
 from fastcnn.backends.numba.packing import ROWS, FloatArray, Workspace, in_vectors, padded_width
@@ -76,13 +76,13 @@ def conv_pool_forward(
     winners = workspace.array("winners", (len(x), height, width, padded_width(count)), np.uint8)
     least = np.float32(0 if relu else -np.inf)
     start = in_vectors(bias, count)
-    if conv_pool_winograd.pays(filters.shape):
-        conv_pool_winograd.forward(x, filters, start, least, frame, workspace, y, winners)
+    if winograd.pays(filters.shape, (len(x), 2 * height, 2 * width, count)):
+        winograd.forward(x, filters, False, start, least, (-frame[2], -frame[3]), workspace, y, winners)
         return y, winners
     packed = packed_filters(filters)
     scratch = workspace.array("forward", (min(len(x), CHUNKS), LANES + margin(x, frame)))
     windows = _pooled_windows(height, width, frame, x.shape[3])
-    kernels.convolve_pooled(x, frame, packed, filters.shape[0], start, least, windows, scratch, y, winners)
+    kernels.convolve_pooled(x, frame, packed, taps_of(filters.shape, frame), start, least, windows, scratch, y, winners)
     return y, winners
 
 

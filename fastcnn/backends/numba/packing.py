@@ -7,13 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastcnn.backends.numba.simd import LANES, aligned_zeros
+from fastcnn.backends.numba.simd import LANES, aligned_empty, aligned_zeros
 
 FloatArray = NDArray[np.float32]
 
 #: Rows that a multiplying kernel takes at once: one accumulator each, enough of them to hide the latency of
 #: `fma`.
 ROWS = 8
+
+
+#: What takes the place of a mask where everything counts.
+EVERYTHING = np.zeros(0, np.float32)
 
 
 def float32(array: NDArray[Any]) -> FloatArray:
@@ -45,17 +49,6 @@ def in_vectors(values: NDArray[Any] | None, count: int) -> FloatArray:
     return padded
 
 
-def panels(matrix: FloatArray) -> FloatArray:
-    """Cut a matrix (rows, columns) into vertical strips one vector wide, (strips, rows, LANES)."""
-    rows, columns = matrix.shape
-    packed = aligned_zeros((padded_width(columns) // LANES, rows, LANES))
-    whole = columns // LANES
-    packed[:whole] = matrix[:, : whole * LANES].reshape(rows, whole, LANES).swapaxes(0, 1)
-    if whole < len(packed):
-        packed[whole, :, : columns - whole * LANES] = matrix[:, whole * LANES :]
-    return packed
-
-
 class Workspace:
     """Arrays that a caller keeps from one call to the next, so that memory is asked for once.
 
@@ -65,10 +58,15 @@ class Workspace:
     def __init__(self) -> None:
         self._arrays: dict[tuple[Any, ...], NDArray[Any]] = {}
 
-    def array(self, name: str, shape: tuple[int, ...], dtype: type[np.generic] = np.float32) -> NDArray[Any]:
-        """Return the array called so, as it was left; zeros at first. The first axis may differ from call to call."""
+    def array(
+        self, name: str, shape: tuple[int, ...], dtype: type[np.generic] = np.float32, zeros: bool = True
+    ) -> NDArray[Any]:
+        """Return the array called so, as it was left; at first zeros or, unless `zeros`, anything.
+
+        The first axis may differ from call to call.
+        """
         key = (name, *shape[1:])
         kept = self._arrays.get(key)
         if kept is None or len(kept) < shape[0]:
-            kept = self._arrays[key] = aligned_zeros(shape, dtype)
+            kept = self._arrays[key] = (aligned_zeros if zeros else aligned_empty)(shape, dtype)
         return kept if len(kept) == shape[0] else kept[: shape[0]]

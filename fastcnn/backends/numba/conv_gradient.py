@@ -1,0 +1,200 @@
+"""The gradient of a convolution's filters, as plain sums of products.
+
+Nine taps and a vector of filters at a time are summed in registers while the pixels of a block of rows go by: nine is
+what 3x3 windows of one channel have, and divides those of three. The tenth register, for the bias, costs nothing, since
+additions do not wait for multiplications.
+
+Tasks share the work by chunks of samples where the sums are few, and by panels of filters where they are many: those
+tasks need no sums of their own. The shapes alone decide, so that the result does not depend on the threads.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import get_num_threads, get_thread_id, prange  # type: ignore[attr-defined]
+from numpy.typing import NDArray
+
+from fastcnn.backends.numba.conv_kernels import fills, place, put
+from fastcnn.backends.numba.jit import jit, parallel_jit
+from fastcnn.backends.numba.packing import FloatArray, Workspace, padded_width
+from fastcnn.backends.numba.simd import LANES, above, address, aligned_empty, fma, load, select, shifted, splat, store
+
+#: Taps that are summed at once, one accumulator each.
+TAPS = 9
+
+#: Floats of the gradient that a block of rows holds, about: 16 KB stay in the first-level cache for all taps.
+_BLOCK_FLOATS = 4096
+
+#: Taps from which on a vector of each pixel's gradients is copied to where these lie one after the other.
+_PACKED_TAPS = 64
+
+#: Floats of sums from which on panels of filters are tasks of their own, and that all tasks have together, at most.
+_PANELS_FLOATS, _ALL_FLOATS = 1 << 15, 1 << 20
+
+Frame = tuple[int, int, int, int]
+
+
+def filter_gradient(
+    grad_y: FloatArray,
+    kept: FloatArray,
+    x: FloatArray,
+    frame: Frame,
+    strides: tuple[int, int],
+    offsets: NDArray[np.int64],
+    taps: int,
+    workspace: Workspace,
+) -> tuple[FloatArray, FloatArray]:
+    """Return the gradients for the filters (taps, F) and the bias (F,).
+
+    Args:
+        grad_y: gradient for the convolution's output (N, OH, OW, F).
+        kept: where this is not empty, gradients count only where it is above zero.
+        x: images (N, H, W, C).
+        frame: where the images lie in their margin.
+        strides: pixels from one window to the next.
+        offsets: where in its window each tap is, filled up to a multiple of TAPS.
+        taps: of a filter.
+        workspace: what images, gradients and sums are kept in.
+    """
+    samples, _, out_width, count = grad_y.shape
+    vectors = padded_width(count) // LANES
+    private = len(offsets) * vectors * LANES
+    parts = 1 if private <= _PANELS_FLOATS else min(16, vectors)
+    chunks = min(samples, max(1, min(32 // parts, _ALL_FLOATS // private)))
+    sums = workspace.array("sums", (chunks, vectors, len(offsets), LANES), zeros=False)
+    bias = workspace.array("bias_sums", (chunks, vectors * LANES), zeros=False)
+    block = max(1, _BLOCK_FLOATS // (LANES * out_width)) * out_width * LANES
+    image = padded_width(frame[0] * frame[1] * x.shape[3])
+    scratch = workspace.array("filter", (get_num_threads(), block + image))
+    _add_taps(grad_y, kept, x, frame, strides, offsets, (chunks, parts, taps), scratch, sums, bias)
+    grad_filters, grad_bias = aligned_empty((taps, count)), aligned_empty((count,))
+    edges = workspace.array("edges", (vectors, LANES), zeros=False)
+    _add_up(sums, bias, edges, grad_filters, grad_bias)
+    return grad_filters, grad_bias
+
+
+@parallel_jit
+def _add_taps(grad_y, kept, x, frame, strides, offsets, split, scratch, sums, bias):
+    """Fill `sums` and `bias` with what each chunk of samples gives.
+
+    ``sums[chunk, f // LANES, t, f % LANES]`` is the sum of ``x[window of p, tap t] * grad_y[p, f]`` over all pixels p.
+    """
+    samples, out_height, out_width, count = grad_y.shape
+    _, height, width, channels = x.shape
+    _, vectors, padded_taps, _ = sums.shape
+    chunks, parts, taps = split
+    steps = (strides[0] * frame[1] * channels, strides[1] * channels)
+    masked = kept.size > 0
+    packs = masked or count % LANES != 0 or taps >= _PACKED_TAPS
+    block_rows = max(1, _BLOCK_FLOATS // ((LANES if packs else count) * out_width))
+    for task_index in prange(chunks * parts):
+        chunk, part = np.intp(task_index) // parts, np.intp(task_index) % parts
+        work = shifted(address(scratch), get_thread_id() * scratch.shape[1])
+        packed = shifted(work, (frame[0] * frame[1] * channels + LANES - 1) // LANES * LANES)
+        grad_b = shifted(address(bias), chunk * vectors * LANES)
+        begin = samples * chunk // chunks
+        for n in range(begin, samples * (chunk + 1) // chunks):
+            image = shifted(address(x), n * height * width * channels)
+            if not fills(frame, height, width):
+                place(image, height, width, channels, frame, work)
+                image = work
+            for top in range(0, out_height, block_rows):
+                rows = min(block_rows, out_height - top)
+                first = (n * out_height + top) * out_width * count
+                fresh = n == begin and top == 0
+                for v in range(vectors * part // parts, vectors * (part + 1) // parts):
+                    grad, step = shifted(address(grad_y), first + v * LANES), count
+                    if packs:
+                        mask = shifted(address(kept), first + v * LANES if masked else 0)
+                        _pack(grad, mask, masked, count, count - v * LANES, rows * out_width, packed)
+                        grad, step = packed, np.intp(LANES)
+                    for t in range(0, padded_taps, TAPS):
+                        _sum_block(
+                            shifted(image, top * steps[0]),
+                            shifted(address(offsets), t),
+                            steps,
+                            grad,
+                            step,
+                            (rows, out_width),
+                            fresh,
+                            shifted(address(sums), ((chunk * vectors + v) * padded_taps + t) * LANES),
+                            shifted(grad_b, v * LANES),
+                            t == 0,
+                        )
+
+
+@jit
+def _sum_block(image, offsets, steps, grad, step, size, fresh, w, bias, sums_bias):
+    """Add the products of nine taps and one vector of filters over a block of rows, or write them if `fresh`."""
+    x0, x1, x2 = shifted(image, offsets[0]), shifted(image, offsets[1]), shifted(image, offsets[2])
+    x3, x4, x5 = shifted(image, offsets[3]), shifted(image, offsets[4]), shifted(image, offsets[5])
+    x6, x7, x8 = shifted(image, offsets[6]), shifted(image, offsets[7]), shifted(image, offsets[8])
+    zero = splat(np.float32(0))
+    a0, a1, a2, a3, a4, a5, a6, a7, a8, total = zero, zero, zero, zero, zero, zero, zero, zero, zero, zero
+    if not fresh:
+        a0, a1, a2, a3, a4 = load(w, 0), load(w, LANES), load(w, 2 * LANES), load(w, 3 * LANES), load(w, 4 * LANES)
+        a5, a6, a7, a8 = load(w, 5 * LANES), load(w, 6 * LANES), load(w, 7 * LANES), load(w, 8 * LANES)
+        total = load(bias, 0)
+    rows, columns = size
+    down, right = steps
+    for i in range(rows):
+        g = shifted(grad, i * columns * step)
+        at = i * down
+        for j in range(columns):
+            value = load(g, j * step)
+            a0, a1 = fma(splat(x0[at]), value, a0), fma(splat(x1[at]), value, a1)
+            a2, a3 = fma(splat(x2[at]), value, a2), fma(splat(x3[at]), value, a3)
+            a4, a5 = fma(splat(x4[at]), value, a4), fma(splat(x5[at]), value, a5)
+            a6, a7 = fma(splat(x6[at]), value, a6), fma(splat(x7[at]), value, a7)
+            a8 = fma(splat(x8[at]), value, a8)
+            total = total + value
+            at += right
+    store(w, 0, a0)
+    store(w, LANES, a1)
+    store(w, 2 * LANES, a2)
+    store(w, 3 * LANES, a3)
+    store(w, 4 * LANES, a4)
+    store(w, 5 * LANES, a5)
+    store(w, 6 * LANES, a6)
+    store(w, 7 * LANES, a7)
+    store(w, 8 * LANES, a8)
+    if sums_bias:
+        store(bias, 0, total)
+
+
+@jit
+def _pack(grad, mask, masked, count, lanes, pixels, packed):
+    """Copy a vector, or its first `lanes`, of each pixel's gradients (pixels, count) to `packed` (pixels, LANES)."""
+    zero = splat(np.float32(0))
+    if lanes >= LANES:
+        for p in range(pixels):
+            value = load(grad, p * count)
+            if masked:
+                value = select(above(load(mask, p * count), zero), value, zero)
+            store(packed, p * LANES, value)
+    else:
+        for p in range(pixels):
+            for f in range(LANES):
+                at = p * count + f
+                packed[p * LANES + f] = grad[at] if f < lanes and (not masked or mask[at] > 0) else np.float32(0)
+
+
+@parallel_jit
+def _add_up(sums, bias, edges, grad_filters, grad_bias):
+    """Add the chunks' sums in order."""
+    chunks, vectors, padded_taps, _ = sums.shape
+    taps, count = grad_filters.shape
+    size = vectors * padded_taps * LANES
+    for panel in prange(vectors):
+        v = np.intp(panel)
+        edge = shifted(address(edges), v * LANES)
+        for t in range(taps):
+            at = shifted(address(sums), (v * padded_taps + t) * LANES)
+            total = load(at, 0)
+            for chunk in range(1, chunks):
+                total = total + load(at, chunk * size)
+            put(total, count - v * LANES, address(grad_filters), t * count + v * LANES, edge)
+        total = load(address(bias), v * LANES)
+        for chunk in range(1, chunks):
+            total = total + load(address(bias), (chunk * vectors + v) * LANES)
+        put(total, count - v * LANES, address(grad_bias), v * LANES, edge)
