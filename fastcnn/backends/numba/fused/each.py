@@ -138,7 +138,7 @@ def _forward(g, network, work):
 @jit_inline
 def _backward(g, network, work, held, update, coupling, rate):
     """One image's backward pass; with `update` the dense weights take its step and the held one's, else they wait."""
-    for f in range(g.filters):
+    for f in range(g.filters - 1, -1, -1):
         if update:
             dense_backward_update(
                 g,
