@@ -23,8 +23,18 @@ from fastcnn.backends.numba.fused.dense import (
     softmax,
 )
 from fastcnn.backends.numba.fused.geometry import BLOCK, Geometry, is_3x3, network_pointers
-from fastcnn.backends.numba.fused.image import fetch, split_into_planes, transform_planes
+from fastcnn.backends.numba.fused.image import fetch, split_into_planes
+from fastcnn.backends.numba.fused.windows import (
+    collect_gradient,
+    find_windows,
+    row_of,
+    spread_tops,
+    transform_windows,
+    windows_of_image,
+    windows_workspace,
+)
 from fastcnn.backends.numba.jit import jit, jit_inline, parallel_jit
+from fastcnn.backends.numba.lanes import COMPRESSES
 from fastcnn.backends.numba.simd import (
     LANES,
     address,
@@ -61,11 +71,17 @@ class BlockWorkspace(NamedTuple):
 
     image: NDArray[np.uint8] | NDArray[np.float32]
     planes: NDArray[np.float32]
-    transformed: NDArray[np.float32]
+    transformed: NDArray[np.float32]  # this and the next four: `Windows` (a parallel loop takes no tuples in tuples)
     repeats: NDArray[np.uint16]
+    live: NDArray[np.uint16]
+    starts: NDArray[np.int32]
+    flat: NDArray[np.float32]
+    offsets: NDArray[np.int32]
+    tops: NDArray[np.float32]
     pooled: NDArray[np.float32]
     winners: NDArray[np.uint16]
     grad: NDArray[np.float32]
+    live_grad: NDArray[np.float32]
     sums: NDArray[np.float32]
     logits: NDArray[np.float32]
     delta: NDArray[np.float32]
@@ -77,11 +93,13 @@ def block_workspace(g: Geometry, tasks: int, pixel: type) -> BlockWorkspace:
     return BlockWorkspace(
         image=np.zeros((tasks, g.image), pixel),
         planes=aligned_zeros((tasks, IMAGES * g.planes)),
-        transformed=aligned_zeros((tasks, IMAGES * 16 * g.vectors * LANES)),
-        repeats=np.zeros((tasks, 2 * g.vectors), np.uint16),
+        **windows_workspace(g, tasks, IMAGES)._asdict(),
+        offsets=np.zeros((tasks, (g.vectors + 1) * LANES), np.int32),
+        tops=aligned_zeros((tasks, 2 * (g.vectors + 2) * LANES)),
         pooled=aligned_zeros((tasks, IMAGES * activations * LANES)),
         winners=np.zeros((tasks, IMAGES * 4 * activations), np.uint16),
         grad=aligned_zeros((tasks, IMAGES * LANES)),
+        live_grad=aligned_zeros((tasks, (g.vectors + 2) * LANES)),
         sums=aligned_zeros((tasks, IMAGES * g.blocks * BLOCK * LANES)),
         logits=aligned_zeros((tasks, IMAGES * g.padded)),
         delta=aligned_zeros((tasks, IMAGES * g.padded)),
@@ -89,23 +107,24 @@ def block_workspace(g: Geometry, tasks: int, pixel: type) -> BlockWorkspace:
 
 
 @jit_inline
-def _row(array, task):
-    return shifted(address(array), task * array.shape[1])
-
-
-@jit_inline
 def _task_pointers(work, task):
     return BlockWorkspace(
-        _row(work.image, task),
-        _row(work.planes, task),
-        _row(work.transformed, task),
-        _row(work.repeats, task),
-        _row(work.pooled, task),
-        _row(work.winners, task),
-        _row(work.grad, task),
-        _row(work.sums, task),
-        _row(work.logits, task),
-        _row(work.delta, task),
+        row_of(work.image, task),
+        row_of(work.planes, task),
+        row_of(work.transformed, task),
+        row_of(work.repeats, task),
+        row_of(work.live, task),
+        row_of(work.starts, task),
+        row_of(work.flat, task),
+        row_of(work.offsets, task),
+        row_of(work.tops, task),
+        row_of(work.pooled, task),
+        row_of(work.winners, task),
+        row_of(work.grad, task),
+        row_of(work.live_grad, task),
+        row_of(work.sums, task),
+        row_of(work.logits, task),
+        row_of(work.delta, task),
     )
 
 
@@ -118,18 +137,21 @@ def _forward_block(g, images, labels, order, first, count, network, work, losses
         pooled = shifted(work.pooled, n * activations * LANES)
         winners = shifted(work.winners, 4 * n * activations)
         if is_3x3(g):
-            transformed = shifted(work.transformed, 16 * n * g.vectors * LANES)
-            split_into_planes(g, work.image, network.scaling, work.planes)
-            transform_planes(g, work.planes, transformed, work.repeats)
+            windows = windows_of_image(g, work, n)
+            find_windows(g, work.image, windows, work.offsets)
+            transform_windows(g, work.image, network.scaling, work.offsets, windows)
             for f in range(g.filters):
-                conv3x3_pool_forward(
-                    g, f, transformed, work.repeats, network.filters, pooled, winners, training, network.weights, False
-                )
+                to = shifted(pooled, f * g.vectors * LANES)
+                tops = work.tops if COMPRESSES else to
+                of_filter = shifted(winners, 4 * f * g.vectors)
+                conv3x3_pool_forward(g, f, windows, network.filters, tops, of_filter, training, tops, False)
+                spread_tops(g, windows, tops, to)
         else:
             planes = shifted(work.planes, n * g.planes)
             split_into_planes(g, work.image, network.scaling, planes)
             for f in range(g.filters):
-                conv_pool_forward(g, f, planes, network.filters, pooled, winners, training)
+                to, of_filter = shifted(pooled, f * g.vectors * LANES), shifted(winners, 4 * f * g.vectors)
+                conv_pool_forward(g, f, planes, network.filters, to, of_filter, training)
     for f in range(0, g.filters, 2):
         for n in range(count):
             pooled = shifted(work.pooled, n * activations * LANES)
@@ -158,12 +180,13 @@ def _backward_block(g, labels, order, first, count, network, work, grad_filters,
     one = np.float32(1.0)
     for n in range(count):
         planes = shifted(work.planes, n * g.planes)
-        transformed = shifted(work.transformed, 16 * n * g.vectors * LANES)
-        winners = shifted(work.winners, 4 * n * activations)
+        windows = windows_of_image(g, work, n)
         for f in range(g.filters):
             grad = shifted(work.pooled, (n * activations + f * g.vectors) * LANES)
+            winners = shifted(work.winners, 4 * (n * activations + f * g.vectors))
             if is_3x3(g):
-                conv3x3_backward(g, f, transformed, winners, grad, one, grad_filters, work.logits)
+                grad = collect_gradient(g, windows, grad, work.live_grad)
+                conv3x3_backward(g, f, windows, winners, grad, one, grad_filters, work.logits)
             else:
                 conv_backward(g, f, planes, winners, grad, one, grad_filters)
 
@@ -179,8 +202,8 @@ def _learn_chunk(g, images, labels, order, start, stop, task, chunk, chunks, net
     """One chunk's gradient: forward and backward pass of its blocks of ``order[start:stop]``."""
     pointers = _task_pointers(work, task)
     weights = network_pointers(network)
-    grad_filters, grad_weights = _row(gradients.filters, chunk), _row(gradients.weights, chunk)
-    grad_bias = _row(gradients.bias, chunk)
+    grad_filters, grad_weights = row_of(gradients.filters, chunk), row_of(gradients.weights, chunk)
+    grad_bias = row_of(gradients.bias, chunk)
     _clear(grad_filters, gradients.filters.shape[1])
     _clear(grad_weights, gradients.weights.shape[1])
     _clear(grad_bias, g.padded)
