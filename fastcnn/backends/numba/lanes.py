@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from llvmlite import ir
@@ -219,29 +220,45 @@ def other_columns(typingctx: Any, pointer: Any, index: Any, width: Any, pixel: A
 
 
 @intrinsic
-def load_quads(typingctx: Any, pointer: Any, offsets: Any, index: Any, more: Any) -> Any:
-    """LANES / 4 times four pixels, as floats: those from element ``offsets[index] + more`` on, and so forth."""
+def load_columns(typingctx: Any, pointer: Any, offsets: Any, index: Any, more: Any) -> Any:
+    """Four neighbouring pixels at LANES places, as floats: four vectors, the first of all the first pixels.
+
+    The places are elements ``offsets[index] + more``, ``offsets[index + 1] + more``, and so forth.
+    """
+    is_byte = pointer.dtype == types.uint8
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         source, offsets, index, more = args
-        is_byte = sig.args[0].dtype == types.uint8
         quad = INT32 if is_byte else ir.VectorType(ir.FloatType(), 4)
         quads = []
-        for i in range(LANES // 4):
+        for i in range(LANES):
             offset = builder.load(builder.gep(offsets, [builder.add(index, index.type(i))]))
             at = builder.add(builder.sext(offset, more.type), more)
             quads.append(builder.load(at_index(builder, source, at, quad), align=1))
-        if is_byte:
-            values = ir.Constant(ir.VectorType(INT32, LANES // 4), ir.Undefined)
-            for i, value in enumerate(quads):
-                values = builder.insert_element(values, value, INT32(i))
-            pixels = builder.bitcast(values, ir.VectorType(ir.IntType(8), LANES))
-            return builder.sitofp(builder.zext(pixels, INT_VECTOR), VECTOR)
-        while len(quads) > 1:
-            width = quads[0].type.count
-            quads = [
-                _shuffle(builder, a, b, list(range(2 * width))) for a, b in zip(quads[::2], quads[1::2], strict=True)
-            ]
-        return quads[0]
+        columns = _columns_of_bytes(builder, quads) if is_byte else _columns_of_floats(builder, quads)
+        return context.make_tuple(builder, sig.return_type, columns)
 
-    return signature(vector, pointer, types.CPointer(types.int32), types.intp, types.intp), codegen
+    return signature(types.UniTuple(vector, 4), pointer, types.CPointer(types.int32), types.intp, types.intp), codegen
+
+
+def _columns_of_bytes(builder: Any, quads: list[Any]) -> list[Any]:
+    packed = ir.Constant(INT_VECTOR, ir.Undefined)
+    for i, value in enumerate(quads):
+        packed = builder.insert_element(packed, value, INT32(i))
+    columns = []
+    for i in range(4):
+        shift = 8 * i if sys.byteorder == "little" else 24 - 8 * i
+        pixels = builder.lshr(packed, ir.Constant(INT_VECTOR, [shift] * LANES))
+        pixels = builder.and_(pixels, ir.Constant(INT_VECTOR, [255] * LANES))
+        columns.append(builder.sitofp(pixels, VECTOR))
+    return columns
+
+
+def _columns_of_floats(builder: Any, quads: list[Any]) -> list[Any]:
+    while len(quads) > 4:
+        both = list(range(2 * quads[0].type.count))
+        quads = [_shuffle(builder, a, b, both) for a, b in zip(quads[::2], quads[1::2], strict=True)]
+    even, odd = list(range(0, 2 * LANES, 2)), list(range(1, 2 * LANES, 2))
+    a, b, c, d = quads
+    (e, f), (o, p) = ([_shuffle(builder, *pair, half) for pair in ((a, b), (c, d))] for half in (even, odd))
+    return [_shuffle(builder, *pair, half) for half in (even, odd) for pair in ((e, f), (o, p))]

@@ -23,7 +23,7 @@ from fastcnn.backends.numba.fused.dense import (
     softmax,
 )
 from fastcnn.backends.numba.fused.geometry import BLOCK, Geometry, is_3x3, network_pointers
-from fastcnn.backends.numba.fused.image import fetch, split_into_planes
+from fastcnn.backends.numba.fused.image import fetch, fetch_ahead, split_into_planes
 from fastcnn.backends.numba.fused.windows import (
     collect_gradient,
     find_windows,
@@ -133,6 +133,7 @@ def _forward_block(g, images, labels, order, first, count, network, work, losses
     """Forward pass of ``order[first : first + count]``; leaves their probabilities in `delta`."""
     activations = g.filters * g.vectors
     for n in range(count):
+        fetch_ahead(g, images, order[min(first + n + 1, order.size - 1)])
         fetch(g, images, order[first + n], work.image)
         pooled = shifted(work.pooled, n * activations * LANES)
         winners = shifted(work.winners, 4 * n * activations)

@@ -19,7 +19,7 @@ from fastcnn.backends.numba.fused.dense import (
     softmax,
 )
 from fastcnn.backends.numba.fused.geometry import BLOCK, Geometry, is_3x3, network_pointers
-from fastcnn.backends.numba.fused.image import fetch, split_into_planes
+from fastcnn.backends.numba.fused.image import fetch, fetch_ahead, split_into_planes
 from fastcnn.backends.numba.fused.windows import (
     Windows,
     collect_gradient,
@@ -39,7 +39,6 @@ from fastcnn.backends.numba.simd import (
     fma,
     is_finite,
     load,
-    prefetch,
     shifted,
     splat,
     store,
@@ -122,9 +121,7 @@ def _slot(g, work, slot):
 @jit_inline
 def _prepare(g, images, index, soon, network, work):
     """Bring image `index` into the planes, and where that pays into its transform; ask the memory for image `soon`."""
-    pixels = g.height * g.width * g.channels
-    for i in range(0, pixels, 64):
-        prefetch(images, soon * pixels + i)
+    fetch_ahead(g, images, soon)
     fetch(g, images, index, work.image)
     if is_3x3(g):
         find_windows(g, work.image, work.windows, work.offsets)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from fastcnn.backends.numba.jit import jit_inline
 from fastcnn.backends.numba.lanes import evens, odds, rotate
-from fastcnn.backends.numba.simd import LANES, fma, load, shifted, splat, store
+from fastcnn.backends.numba.simd import LANES, fma, load, prefetch, shifted, splat, store
 
 
 @jit_inline
@@ -25,6 +25,14 @@ def fetch(g, images, index, image):
         for i in range(pixels):
             for c in range(g.channels):
                 image[c * pixels + i] = source[i * g.channels + c]
+
+
+@jit_inline
+def fetch_ahead(g, images, index):
+    """Ask the memory for image `index` of (N, H, W, C): a random order is one that it can't foresee."""
+    pixels = g.height * g.width * g.channels
+    for i in range(0, pixels, 64):
+        prefetch(images, index * pixels + i)
 
 
 @jit_inline

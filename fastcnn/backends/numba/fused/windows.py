@@ -23,10 +23,8 @@ from fastcnn.backends.numba.lanes import (
     COMPRESSES,
     compress,
     count_ones,
-    evens,
     expand,
-    load_quads,
-    odds,
+    load_columns,
     other_columns,
     store_even_numbers,
 )
@@ -146,13 +144,8 @@ def find_windows(g, image, windows, offsets):
 @jit_inline
 def _row(image, offsets, at, more, scale, offset):
     """The four columns of one row of pixels of LANES windows."""
-    a = fma(load_quads(image, offsets, at, more), scale, offset)
-    b = fma(load_quads(image, offsets, at + LANES // 4, more), scale, offset)
-    c = fma(load_quads(image, offsets, at + LANES // 2, more), scale, offset)
-    d = fma(load_quads(image, offsets, at + 3 * LANES // 4, more), scale, offset)
-    even, odd = evens(a, b), odds(a, b)
-    next_even, next_odd = evens(c, d), odds(c, d)
-    return evens(even, next_even), evens(odd, next_odd), odds(even, next_even), odds(odd, next_odd)
+    a, b, c, d = load_columns(image, offsets, at, more)
+    return fma(a, scale, offset), fma(b, scale, offset), fma(c, scale, offset), fma(d, scale, offset)
 
 
 @jit_inline
