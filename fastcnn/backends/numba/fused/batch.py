@@ -7,7 +7,7 @@ chunks' gradients are added in their order: results do not depend on the number 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import prange
@@ -22,12 +22,11 @@ from fastcnn.backends.numba.fused.dense import (
     probabilities_to_delta,
     softmax,
 )
-from fastcnn.backends.numba.fused.geometry import BLOCK, Geometry, is_3x3, network_pointers
+from fastcnn.backends.numba.fused.geometry import BLOCK, Geometry, is_3x3, network_pointers, row_of, task_rows
 from fastcnn.backends.numba.fused.image import fetch, fetch_ahead, split_into_planes
 from fastcnn.backends.numba.fused.windows import (
     collect_gradient,
     find_windows,
-    row_of,
     spread_tops,
     transform_windows,
     windows_of_image,
@@ -38,7 +37,6 @@ from fastcnn.backends.numba.lanes import COMPRESSES
 from fastcnn.backends.numba.simd import (
     LANES,
     address,
-    aligned_zeros,
     fma,
     is_finite,
     load,
@@ -91,18 +89,18 @@ def block_workspace(g: Geometry, tasks: int, pixel: type) -> BlockWorkspace:
     """Room for `tasks` blocks of images whose pixels are of type `pixel` (uint8 or float32)."""
     activations = g.filters * g.vectors
     return BlockWorkspace(
-        image=np.zeros((tasks, g.image), pixel),
-        planes=aligned_zeros((tasks, IMAGES * g.planes)),
+        image=task_rows(tasks, g.image, pixel),
+        planes=task_rows(tasks, IMAGES * g.planes),
         **windows_workspace(g, tasks, IMAGES)._asdict(),
-        offsets=np.zeros((tasks, (g.vectors + 1) * LANES), np.int32),
-        tops=aligned_zeros((tasks, 2 * (g.vectors + 2) * LANES)),
-        pooled=aligned_zeros((tasks, IMAGES * activations * LANES)),
-        winners=np.zeros((tasks, IMAGES * 4 * activations), np.uint16),
-        grad=aligned_zeros((tasks, IMAGES * LANES)),
-        live_grad=aligned_zeros((tasks, (g.vectors + 2) * LANES)),
-        sums=aligned_zeros((tasks, IMAGES * g.blocks * BLOCK * LANES)),
-        logits=aligned_zeros((tasks, IMAGES * g.padded)),
-        delta=aligned_zeros((tasks, IMAGES * g.padded)),
+        offsets=task_rows(tasks, (g.vectors + 1) * LANES, np.int32),
+        tops=task_rows(tasks, (g.vectors + 2) * LANES),
+        pooled=task_rows(tasks, IMAGES * activations * LANES),
+        winners=task_rows(tasks, IMAGES * 4 * activations, np.uint16),
+        grad=task_rows(tasks, IMAGES * LANES),
+        live_grad=task_rows(tasks, (g.vectors + 2) * LANES),
+        sums=task_rows(tasks, IMAGES * g.blocks * BLOCK * LANES),
+        logits=task_rows(tasks, IMAGES * g.padded),
+        delta=task_rows(tasks, IMAGES * g.padded),
     )
 
 
@@ -128,13 +126,30 @@ def _task_pointers(work, task):
     )
 
 
+class Samples(NamedTuple):
+    """Pointers to what is learnt or judged, and where the figures of sample ``order[i]`` go: element i."""
+
+    images: Any
+    labels: Any
+    order: Any
+    last: int  # element of `order`
+    losses: Any
+    hits: Any
+
+
+@jit_inline
+def _samples(images, labels, order, losses, hits):
+    return Samples(address(images), address(labels), address(order), order.size - 1, address(losses), address(hits))
+
+
 @jit
-def _forward_block(g, images, labels, order, first, count, network, work, losses, hits, training):
+def _forward_block(g, samples, first, count, network, work, training):
     """Forward pass of ``order[first : first + count]``; leaves their probabilities in `delta`."""
+    order = samples.order
     activations = g.filters * g.vectors
     for n in range(count):
-        fetch_ahead(g, images, order[min(first + n + 1, order.size - 1)])
-        fetch(g, images, order[first + n], work.image)
+        fetch_ahead(g, samples.images, order[min(first + n + 1, samples.last)])
+        fetch(g, samples.images, order[first + n], work.image)
         pooled = shifted(work.pooled, n * activations * LANES)
         winners = shifted(work.winners, 4 * n * activations)
         if is_3x3(g):
@@ -162,16 +177,18 @@ def _forward_block(g, images, labels, order, first, count, network, work, losses
         logits = shifted(work.logits, n * g.padded)
         finish_logits(g, shifted(work.sums, n * g.blocks * BLOCK * LANES), network.bias, logits)
         top, denominator = softmax(g, logits, shifted(work.delta, n * g.padded))
-        losses[first + n], hits[first + n] = judge(logits, labels[order[first + n]], top, denominator)
+        label = samples.labels[order[first + n]]
+        samples.losses[first + n], hit = judge(logits, label, top, denominator)
+        samples.hits[first + n] = np.uint8(hit)
 
 
 @jit
-def _backward_block(g, labels, order, first, count, network, work, grad_filters, grad_weights, grad_bias):
+def _backward_block(g, samples, first, count, network, work, grad_filters, grad_weights, grad_bias):
     """Add the gradients of the block that `_forward_block` has just seen."""
     activations = g.filters * g.vectors
     for n in range(count):
         delta = shifted(work.delta, n * g.padded)
-        probabilities_to_delta(g, labels[order[first + n]], delta)
+        probabilities_to_delta(g, samples.labels[samples.order[first + n]], delta)
         for k in range(0, g.padded, LANES):
             store(grad_bias, k, load(grad_bias, k) + load(delta, k))
     for f in range(g.filters):
@@ -199,21 +216,25 @@ def _clear(pointer, size):
 
 
 @jit
-def _learn_chunk(g, images, labels, order, start, stop, task, chunk, chunks, network, work, gradients, losses, hits):
-    """One chunk's gradient: forward and backward pass of its blocks of ``order[start:stop]``."""
-    pointers = _task_pointers(work, task)
-    weights = network_pointers(network)
-    grad_filters, grad_weights = row_of(gradients.filters, chunk), row_of(gradients.weights, chunk)
-    grad_bias = row_of(gradients.bias, chunk)
-    _clear(grad_filters, gradients.filters.shape[1])
-    _clear(grad_weights, gradients.weights.shape[1])
-    _clear(grad_bias, g.padded)
-    blocks = -(-(stop - start) // IMAGES)
-    for block in range(chunk * blocks // chunks, (chunk + 1) * blocks // chunks):
-        first = start + block * IMAGES
-        count = min(IMAGES, stop - first)
-        _forward_block(g, address(images), labels, order, first, count, weights, pointers, losses, hits, True)
-        _backward_block(g, labels, order, first, count, weights, pointers, grad_filters, grad_weights, grad_bias)
+def _learn_chunks(g, images, labels, order, start, stop, task, network, work, gradients, losses, hits):
+    """The gradients of task `task`'s chunks of ``order[start:stop]``: forward and backward pass, block by block.
+
+    One call does them all: what is handed over are arrays, whose reference counts all threads write.
+    """
+    samples = _samples(images, labels, order, losses, hits)
+    pointers, weights = _task_pointers(work, task), network_pointers(network)
+    tasks, chunks, blocks = work.planes.shape[0], _chunks_of(stop - start), -(-(stop - start) // IMAGES)
+    for chunk in range(task * chunks // tasks, (task + 1) * chunks // tasks):
+        grad_filters, grad_weights = row_of(gradients.filters, chunk), row_of(gradients.weights, chunk)
+        grad_bias = row_of(gradients.bias, chunk)
+        _clear(grad_filters, gradients.filters.shape[1])
+        _clear(grad_weights, gradients.weights.shape[1])
+        _clear(grad_bias, g.padded)
+        for block in range(chunk * blocks // chunks, (chunk + 1) * blocks // chunks):
+            first = start + block * IMAGES
+            count = min(IMAGES, stop - first)
+            _forward_block(g, samples, first, count, weights, pointers, True)
+            _backward_block(g, samples, first, count, weights, pointers, grad_filters, grad_weights, grad_bias)
 
 
 @jit
@@ -225,7 +246,7 @@ def _descend(weights, gradients, chunks, factor, part, parts):
     for i in range(part * vectors // parts * LANES, (part + 1) * vectors // parts * LANES, LANES):
         total = load(source, i)
         for chunk in range(1, chunks):
-            total = total + load(source, chunk * weights.size + i)
+            total = total + load(source, chunk * gradients.shape[1] + i)
         store(target, i, fma(factors, total, load(target, i)))
 
 
@@ -237,23 +258,7 @@ def train_batches(g, images, labels, order, batch_size, rate, network, work, gra
         stop = min(start + batch_size, order.size)
         chunks = _chunks_of(stop - start)
         for task in prange(tasks):
-            for chunk in range(task, chunks, tasks):
-                _learn_chunk(
-                    g,
-                    images,
-                    labels,
-                    order,
-                    start,
-                    stop,
-                    task,
-                    chunk,
-                    chunks,
-                    network,
-                    work,
-                    gradients,
-                    losses,
-                    hits,
-                )
+            _learn_chunks(g, images, labels, order, start, stop, task, network, work, gradients, losses, hits)
         for n in range(start, stop):
             if not is_finite(losses[n]):
                 return n
@@ -268,12 +273,11 @@ def train_batches(g, images, labels, order, batch_size, rate, network, work, gra
 @jit
 def infer(g, images, labels, order, low, high, task, network, work, probabilities, losses, hits):
     """Probabilities (N, classes), losses and hits of the samples ``order[low:high]``; threads share the arrays."""
-    pointers = _task_pointers(work, task)
+    samples = _samples(images, labels, order, losses, hits)
+    pointers, weights = _task_pointers(work, task), network_pointers(network)
     for first in range(low, high, IMAGES):
         count = min(IMAGES, high - first)
-        _forward_block(
-            g, address(images), labels, order, first, count, network_pointers(network), pointers, losses, hits, False
-        )
+        _forward_block(g, samples, first, count, weights, pointers, False)
         for n in range(count):
             for k in range(g.classes):
                 probabilities[first + n, k] = pointers.delta[n * g.padded + k]

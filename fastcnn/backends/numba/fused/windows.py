@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastcnn.backends.numba.fused.geometry import Geometry
+from fastcnn.backends.numba.fused.geometry import Geometry, row_of, task_rows
 from fastcnn.backends.numba.jit import jit_inline
 from fastcnn.backends.numba.lanes import (
     COMPRESSES,
@@ -30,8 +30,6 @@ from fastcnn.backends.numba.lanes import (
 )
 from fastcnn.backends.numba.simd import (
     LANES,
-    address,
-    aligned_zeros,
     all_same,
     first_lanes,
     fma,
@@ -61,18 +59,12 @@ class Windows(NamedTuple):
 def windows_workspace(g: Geometry, tasks: int, images: int) -> Windows:
     """Room for the windows of `images` images: one row a task."""
     return Windows(
-        transformed=aligned_zeros((tasks, images * 16 * g.vectors * LANES)),
-        repeats=np.zeros((tasks, images * 2 * g.vectors), np.uint16),
-        live=np.zeros((tasks, images * g.vectors), np.uint16),
-        starts=np.zeros((tasks, images * (g.vectors + 1)), np.int32),
-        flat=np.zeros((tasks, images), np.float32),
+        transformed=task_rows(tasks, images * 16 * g.vectors * LANES),
+        repeats=task_rows(tasks, images * 2 * g.vectors, np.uint16),
+        live=task_rows(tasks, images * g.vectors, np.uint16),
+        starts=task_rows(tasks, images * (g.vectors + 1), np.int32),
+        flat=task_rows(tasks, images),
     )
-
-
-@jit_inline
-def row_of(array, task):
-    """A pointer to row `task` of an array."""
-    return shifted(address(array), task * array.shape[1])
 
 
 @jit_inline
