@@ -233,7 +233,7 @@ def _learn_chunks(g, images, labels, order, start, stop, task, network, work, gr
         for block in range(chunk * blocks // chunks, (chunk + 1) * blocks // chunks):
             first = start + block * IMAGES
             count = min(IMAGES, stop - first)
-            _forward_block(g, samples, first, count, weights, pointers, True)
+            _forward_block(g, samples, first, count, weights, pointers, np.bool_(True))
             _backward_block(g, samples, first, count, weights, pointers, grad_filters, grad_weights, grad_bias)
 
 
@@ -252,21 +252,25 @@ def _descend(weights, gradients, chunks, factor, part, parts):
 
 @parallel_jit
 def train_batches(g, images, labels, order, batch_size, rate, network, work, gradients, losses, hits):
-    """Mini-batch SGD over `order`; `gradients` holds one row a chunk. Returns how many samples were learnt."""
+    """Mini-batch SGD over `order`; `gradients` holds one row a chunk. Returns how many samples were learnt.
+
+    Arguments are made np.intp and np.bool_ because a constant, or the unsigned index of a parallel loop, is a type of
+    its own, for which the kernel would be compiled once more.
+    """
     tasks = work.planes.shape[0]
     for start in range(0, order.size, batch_size):
         stop = min(start + batch_size, order.size)
         chunks = _chunks_of(stop - start)
         for task in prange(tasks):
-            _learn_chunks(g, images, labels, order, start, stop, task, network, work, gradients, losses, hits)
+            _learn_chunks(g, images, labels, order, start, stop, np.intp(task), network, work, gradients, losses, hits)
         for n in range(start, stop):
             if not is_finite(losses[n]):
                 return n
         factor = -rate / np.float32(stop - start)
-        _descend(network.filters, gradients.filters, chunks, factor, 0, 1)
-        _descend(network.bias, gradients.bias, chunks, factor, 0, 1)
+        _descend(network.filters, gradients.filters, chunks, factor, np.intp(0), np.intp(1))
+        _descend(network.bias, gradients.bias, chunks, factor, np.intp(0), np.intp(1))
         for task in prange(tasks):
-            _descend(network.weights, gradients.weights, chunks, factor, task, tasks)
+            _descend(network.weights, gradients.weights, chunks, factor, np.intp(task), tasks)
     return order.size
 
 
@@ -277,7 +281,7 @@ def infer(g, images, labels, order, low, high, task, network, work, probabilitie
     pointers, weights = _task_pointers(work, task), network_pointers(network)
     for first in range(low, high, IMAGES):
         count = min(IMAGES, high - first)
-        _forward_block(g, samples, first, count, weights, pointers, False)
+        _forward_block(g, samples, first, count, weights, pointers, np.bool_(False))
         for n in range(count):
             for k in range(g.classes):
                 probabilities[first + n, k] = pointers.delta[n * g.padded + k]
