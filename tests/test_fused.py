@@ -134,6 +134,37 @@ def test_ties_of_equal_pixels_are_kept(pattern, batch_size, ties):
     assert_same_weights(fused, plain, 2e-6)
 
 
+def dot(images):
+    flat = np.full_like(images, 30)
+    flat[:, 5, 4] = 90
+    return flat
+
+
+BACKGROUNDS = {
+    "all-flat": lambda images: np.full_like(images, 30),
+    "one-dot": dot,
+    "light": lambda images: 255 - images,
+    "nothing-flat": lambda images: np.random.default_rng(13).integers(0, 256, images.shape).astype(np.uint8),
+}
+
+
+@pytest.mark.parametrize("ties", ["first", "all"])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("batch_size", [1, 16])
+@pytest.mark.parametrize("shape", ["tutorial", "eleven-classes"])  # the latter's windows fill vectors to the last lane
+@pytest.mark.parametrize("background", BACKGROUNDS.values(), ids=BACKGROUNDS.keys())
+def test_flat_windows_teach_as_others_do(background, shape, batch_size, bias, ties):
+    """Windows that show nothing but the background are computed once: whether they are all, some or none."""
+    fused, plain, images, labels = both(12, *SHAPES[shape], bias=bias, ties=ties)
+    images = background(images)
+    for start in range(0, 70, batch_size):
+        plain.step(images[start : start + batch_size], labels[start : start + batch_size], 0.01)
+    fused.train(images, labels, np.arange(70), 0.01, batch_size)
+    assert_same_weights(fused, plain, 1e-5)
+    want = im2col.softmax_cross_entropy(plain.forward(images), labels)[1]
+    assert np.allclose(fused.predict(images), want, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("batch_size", [1, 16])
 def test_a_frozen_convolution_stays(batch_size):
     fused, plain, images, labels = both(3, *SHAPES["tutorial"], bias=True, ties="all", train_conv=False)

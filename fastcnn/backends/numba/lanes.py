@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.core.typing.templates import signature
 from numba.extending import intrinsic
 
-from fastcnn.backends.numba.simd import EXACT, FLOATS, INT32, INT_VECTOR, LANES, VECTOR, at_index, vector
+from fastcnn.backends.numba.simd import EXACT, FLOATS, INT32, INT_VECTOR, LANES, VECTOR, at_index, mask, vector
 
 
 def _shuffle(builder: Any, a: Any, b: Any, lanes: list[int]) -> Any:
@@ -147,3 +149,139 @@ def power_of_two(typingctx: Any, biased: Any) -> Any:
         return builder.bitcast(builder.shl(exponent, ir.Constant(INT_VECTOR, [23] * LANES)), VECTOR)
 
     return signature(vector, vector), codegen
+
+
+# --- some lanes only: without AVX-512 these would take an instruction and a branch a lane -------------------------
+
+#: Whether the processor can move the lanes of a mask together and apart.
+COMPRESSES = LANES == 16
+
+
+def _x86(builder: Any, name: str, args: list[Any]) -> Any:
+    kind = ir.FunctionType(args[0].type, [a.type for a in args])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.avx512.mask.{name}"), args)
+
+
+@intrinsic
+def compress(typingctx: Any, where: Any, value: Any) -> Any:
+    """The lanes of the mask moved together, to the front; zeros behind them. Needs `COMPRESSES`."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        zeros = ir.Constant(VECTOR, [0.0] * LANES)
+        return _x86(builder, f"compress.v{LANES}f32", [args[1], zeros, args[0]])
+
+    return signature(vector, mask, vector), codegen
+
+
+@intrinsic
+def expand(typingctx: Any, where: Any, value: Any, other: Any) -> Any:
+    """The first lanes of `value` moved apart, into the lanes of the mask; `other` in the rest. Needs `COMPRESSES`."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return _x86(builder, f"expand.v{LANES}f32", [args[1], args[2], args[0]])
+
+    return signature(vector, mask, vector, vector), codegen
+
+
+@intrinsic
+def store_even_numbers(typingctx: Any, pointer: Any, index: Any, start: Any, bits: Any) -> Any:
+    """Write ``start + 2 * i`` for each bit i of `bits` that is set, one after the other. Needs `COMPRESSES`.
+
+    Up to LANES numbers from element `index` on are overwritten.
+    """
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        to, index, start, bits = args
+        where = builder.bitcast(builder.trunc(bits, ir.IntType(LANES)), ir.VectorType(ir.IntType(1), LANES))
+        undefined = ir.Constant(INT_VECTOR, ir.Undefined)
+        first = builder.insert_element(undefined, builder.trunc(start, INT32), INT32(0))
+        numbers = _shuffle(builder, first, undefined, [0] * LANES)
+        numbers = builder.add(numbers, ir.Constant(INT_VECTOR, list(range(0, 2 * LANES, 2))))
+        some = _x86(builder, f"compress.v{LANES}i32", [numbers, ir.Constant(INT_VECTOR, [0] * LANES), where])
+        builder.store(some, at_index(builder, to, index, INT_VECTOR), align=4)
+        return context.get_dummy_value()
+
+    return signature(types.void, types.CPointer(types.int32), types.intp, types.intp, types.intp), codegen
+
+
+@intrinsic
+def count_ones(typingctx: Any, bits: Any) -> Any:
+    """How many bits of an integer are set."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.ctpop(args[0])
+
+    return signature(types.intp, types.intp), codegen
+
+
+# --- pixels, bytes or floats ---------------------------------------------------------------------------------------
+
+
+@intrinsic
+def other_columns(typingctx: Any, pointer: Any, index: Any, width: Any, pixel: Any) -> Any:
+    """Bit i tells whether columns 2i and 2i + 1 of four rows, `width` pixels apart, hold other bits than `pixel`.
+
+    The first row begins at element `index`; 32 columns are read.
+    """
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        source, index, width, pixel = args
+        one = ir.IntType(8 if sig.args[0].dtype == types.uint8 else 32)
+        row, pairs = ir.VectorType(one, 32), ir.VectorType(ir.IntType(2 * one.width), 16)
+        undefined = ir.Constant(row, ir.Undefined)
+        first = builder.insert_element(undefined, builder.bitcast(pixel, one), INT32(0))
+        same = _shuffle(builder, first, undefined, [0] * 32)
+        difference = ir.Constant(row, [0] * 32)
+        for _ in range(4):
+            pixels = builder.load(at_index(builder, source, index, row), align=1)
+            difference = builder.or_(difference, builder.xor(pixels, same))
+            index = builder.add(index, width)
+        different = builder.icmp_unsigned("!=", builder.bitcast(difference, pairs), ir.Constant(pairs, [0] * 16))
+        return builder.zext(builder.bitcast(different, ir.IntType(16)), ir.IntType(64))
+
+    return signature(types.int64, pointer, types.intp, types.intp, pointer.dtype), codegen
+
+
+@intrinsic
+def load_columns(typingctx: Any, pointer: Any, offsets: Any, index: Any, more: Any) -> Any:
+    """Four neighbouring pixels at LANES places, as floats: four vectors, the first of all the first pixels.
+
+    The places are elements ``offsets[index] + more``, ``offsets[index + 1] + more``, and so forth.
+    """
+    is_byte = pointer.dtype == types.uint8
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        source, offsets, index, more = args
+        quad = INT32 if is_byte else ir.VectorType(ir.FloatType(), 4)
+        quads = []
+        for i in range(LANES):
+            offset = builder.load(builder.gep(offsets, [builder.add(index, index.type(i))]))
+            at = builder.add(builder.sext(offset, more.type), more)
+            quads.append(builder.load(at_index(builder, source, at, quad), align=1))
+        columns = _columns_of_bytes(builder, quads) if is_byte else _columns_of_floats(builder, quads)
+        return context.make_tuple(builder, sig.return_type, columns)
+
+    return signature(types.UniTuple(vector, 4), pointer, types.CPointer(types.int32), types.intp, types.intp), codegen
+
+
+def _columns_of_bytes(builder: Any, quads: list[Any]) -> list[Any]:
+    packed = ir.Constant(INT_VECTOR, ir.Undefined)
+    for i, value in enumerate(quads):
+        packed = builder.insert_element(packed, value, INT32(i))
+    columns = []
+    for i in range(4):
+        shift = 8 * i if sys.byteorder == "little" else 24 - 8 * i
+        pixels = builder.lshr(packed, ir.Constant(INT_VECTOR, [shift] * LANES))
+        pixels = builder.and_(pixels, ir.Constant(INT_VECTOR, [255] * LANES))
+        columns.append(builder.sitofp(pixels, VECTOR))
+    return columns
+
+
+def _columns_of_floats(builder: Any, quads: list[Any]) -> list[Any]:
+    while len(quads) > 4:
+        both = list(range(2 * quads[0].type.count))
+        quads = [_shuffle(builder, a, b, both) for a, b in zip(quads[::2], quads[1::2], strict=True)]
+    even, odd = list(range(0, 2 * LANES, 2)), list(range(1, 2 * LANES, 2))
+    a, b, c, d = quads
+    (e, f), (o, p) = ([_shuffle(builder, *pair, half) for pair in ((a, b), (c, d))] for half in (even, odd))
+    return [_shuffle(builder, *pair, half) for half in (even, odd) for pair in ((e, f), (o, p))]

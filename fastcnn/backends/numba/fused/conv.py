@@ -15,12 +15,12 @@ import numpy as np
 
 from fastcnn.backends.numba.fused.geometry import BLOCK
 from fastcnn.backends.numba.fused.image import load4
+from fastcnn.backends.numba.fused.windows import clear_padding, live_vectors
 from fastcnn.backends.numba.jit import jit_inline
-from fastcnn.backends.numba.lanes import store_sums, sum_lanes
+from fastcnn.backends.numba.lanes import COMPRESSES, store_sums, sum_lanes
 from fastcnn.backends.numba.simd import (
     LANES,
     equal,
-    first_lanes,
     fma,
     fnma,
     load,
@@ -35,13 +35,15 @@ from fastcnn.backends.numba.simd import (
 
 _ZERO = np.float32(0.0)
 _HALF = np.float32(0.5)
+_ONE = np.float32(1.0)
+_FOUR = np.float32(4.0)
 
 
 @jit_inline
-def _pool(g, y00, y01, y10, y11, bias, at, pooled, winners, training):
+def _pool(g, y00, y01, y10, y11, bias, v, pooled, winners, training):
     """The bias is added after the comparison: rounding must not make a tie of two outputs that differ."""
     top = maximum(maximum(y00, y01), maximum(y10, y11))
-    store(pooled, at * LANES, top + bias)
+    store(pooled, v * LANES, top + bias)
     if not training:
         return
     w00, w01, w10, w11 = equal(y00, top), equal(y01, top), equal(y10, top), equal(y11, top)
@@ -49,18 +51,10 @@ def _pool(g, y00, y01, y10, y11, bias, at, pooled, winners, training):
         w11 = w11 & ~w10 & ~w01 & ~w00
         w10 = w10 & ~w01 & ~w00
         w01 = w01 & ~w00
-    store_mask(winners, 4 * at, w00)
-    store_mask(winners, 4 * at + 1, w01)
-    store_mask(winners, 4 * at + 2, w10)
-    store_mask(winners, 4 * at + 3, w11)
-
-
-@jit_inline
-def _clear_padding(g, f, pooled):
-    """The lanes behind a filter's last window belong to no weight: zero, so that they never count."""
-    at = ((f + 1) * g.vectors - 1) * LANES
-    windows = first_lanes(g.pooled_height * g.pooled_width - (g.vectors - 1) * LANES)
-    store(pooled, at, select(windows, load(pooled, at), splat(_ZERO)))
+    store_mask(winners, 4 * v, w00)
+    store_mask(winners, 4 * v + 1, w01)
+    store_mask(winners, 4 * v + 2, w10)
+    store_mask(winners, 4 * v + 3, w11)
 
 
 @jit_inline
@@ -92,8 +86,11 @@ def _two_outputs(u0, u1, u2, u3, x0, x1, x2, x3):
 
 
 @jit_inline
-def conv3x3_pool_forward(g, f, transformed, repeats, filters, pooled, winners, training, soon, ahead):
-    """Convolution of one channel with one 3x3 filter and 2x2 max-pooling in one pass."""
+def conv3x3_pool_forward(g, f, windows, filters, tops, winners, training, soon, ahead):
+    """Convolution of one channel with filter `f`, 3x3, and 2x2 max-pooling in one pass, over the live windows.
+
+    Behind their pooled values, `tops` receives a vector of the flat windows'.
+    """
     w = f * g.row
     a0, a1, a2, a3 = _transform_taps(filters[w], filters[w + 1], filters[w + 2])
     b0, b1, b2, b3 = _transform_taps(filters[w + 3], filters[w + 4], filters[w + 5])
@@ -103,7 +100,10 @@ def conv3x3_pool_forward(g, f, transformed, repeats, filters, pooled, winners, t
     u02, u12, u22, u32 = _transformed_column(a2, b2, c2)
     u03, u13, u23, u33 = _transformed_column(a3, b3, c3)
     bias = splat(filters[w + 9])
-    for v in range(g.vectors):
+    if COMPRESSES:
+        store(tops, g.vectors * LANES, fma(splat(windows.flat[0]), u11, bias))
+    transformed = windows.transformed
+    for v in range(live_vectors(g, windows)):
         at = 16 * v * LANES
         x0, x1, x2, x3 = load4(transformed, at, 4 * LANES)
         y00, y10 = _two_outputs(u00, u10, u20, u30, x0, x1, x2, x3)
@@ -119,10 +119,9 @@ def conv3x3_pool_forward(g, f, transformed, repeats, filters, pooled, winners, t
         y01, y11 = y01 + upper, y11 + lower
         if ahead:
             _prefetch(soon, v)
-        y11 = select(load_mask(repeats, 2 * v), y00, y11)
-        y10 = select(load_mask(repeats, 2 * v + 1), y01, y10)
-        _pool(g, y00, y01, y10, y11, bias, f * g.vectors + v, pooled, winners, training)
-    _clear_padding(g, f, pooled)
+        y11 = select(load_mask(windows.repeats, 2 * v), y00, y11)
+        y10 = select(load_mask(windows.repeats, 2 * v + 1), y01, y10)
+        _pool(g, y00, y01, y10, y11, bias, v, tops, winners, training)
 
 
 @jit_inline
@@ -142,22 +141,26 @@ def _untransform(m0, m1, m2, m3):
 
 
 @jit_inline
-def conv3x3_backward(g, f, transformed, winners, grad_pooled, factor, filters, sums):
-    """``filters[f] += factor * gradient``: the SGD step where `factor` is minus the learning rate."""
+def conv3x3_backward(g, f, windows, winners, grad, factor, filters, sums):
+    """``filters[f] += factor * gradient``: the SGD step where `factor` is minus the learning rate.
+
+    `grad` is what `collect_gradient` returned.
+    """
     zero = splat(_ZERO)
     m00 = m01 = m02 = m03 = m10 = m11 = m12 = m13 = zero
     m20 = m21 = m22 = m23 = m30 = m31 = m32 = m33 = total = zero
-    for v in range(g.vectors):
-        bits = 4 * (f * g.vectors + v)
-        grad = load(grad_pooled, v * LANES)
-        g00, g01 = (
-            select(load_mask(winners, bits), grad, zero),
-            select(load_mask(winners, bits + 1), grad, zero),
-        )
-        g10, g11 = (
-            select(load_mask(winners, bits + 2), grad, zero),
-            select(load_mask(winners, bits + 3), grad, zero),
-        )
+    if COMPRESSES:
+        flat = splat(_ONE if g.first_only else _FOUR) * load(grad, (g.vectors + 1) * LANES)
+        m11 = flat * splat(windows.flat[0])
+        if g.conv_bias:
+            total = flat
+    transformed = windows.transformed
+    for v in range(live_vectors(g, windows)):
+        top = load(grad, v * LANES)
+        g00 = select(load_mask(winners, 4 * v), top, zero)
+        g01 = select(load_mask(winners, 4 * v + 1), top, zero)
+        g10 = select(load_mask(winners, 4 * v + 2), top, zero)
+        g11 = select(load_mask(winners, 4 * v + 3), top, zero)
         s0, s1 = g00 + g10, g01 + g11
         at = 16 * v * LANES
         m00, m01, m02, m03 = _multiply_row(transformed, at, g00, g01, m00, m01, m02, m03)
@@ -203,8 +206,8 @@ def conv_pool_forward(g, f, planes, filters, pooled, winners, training):
                     y10 = fma(w, load(planes, lower), y10)
                     y11 = fma(w, load(planes, lower + g.plane), y11)
                     at += 1
-        _pool(g, y00, y01, y10, y11, bias, f * g.vectors + v, pooled, winners, training)
-    _clear_padding(g, f, pooled)
+        _pool(g, y00, y01, y10, y11, bias, v, pooled, winners, training)
+    clear_padding(g, pooled)
 
 
 @jit_inline
@@ -218,7 +221,7 @@ def conv_backward(g, f, planes, winners, grad_pooled, factor, filters):
                 s00 = s01 = s10 = s11 = zero
                 for v in range(g.vectors):
                     grad = load(grad_pooled, v * LANES)
-                    bits = 4 * (f * g.vectors + v)
+                    bits = 4 * v
                     upper = _plane(g, c, dy, dx) + v * LANES
                     lower = _plane(g, c, dy + 1, dx) + v * LANES
                     s00 = fma(select(load_mask(winners, bits), grad, zero), load(planes, upper), s00)
@@ -232,5 +235,5 @@ def conv_backward(g, f, planes, winners, grad_pooled, factor, filters):
         for v in range(g.vectors):
             grad = load(grad_pooled, v * LANES)
             for corner in range(4):
-                total = total + select(load_mask(winners, 4 * (f * g.vectors + v) + corner), grad, zero)
+                total = total + select(load_mask(winners, 4 * v + corner), grad, zero)
         filters[at] += factor * sum_lanes(total)

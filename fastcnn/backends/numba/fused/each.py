@@ -19,9 +19,19 @@ from fastcnn.backends.numba.fused.dense import (
     softmax,
 )
 from fastcnn.backends.numba.fused.geometry import BLOCK, Geometry, is_3x3, network_pointers
-from fastcnn.backends.numba.fused.image import fetch, split_into_planes, transform_planes
+from fastcnn.backends.numba.fused.image import fetch, fetch_ahead, split_into_planes
+from fastcnn.backends.numba.fused.windows import (
+    Windows,
+    collect_gradient,
+    find_windows,
+    spread_tops,
+    transform_windows,
+    windows_of_image,
+    windows_of_task,
+    windows_workspace,
+)
 from fastcnn.backends.numba.jit import jit, jit_inline
-from fastcnn.backends.numba.lanes import sum_lanes
+from fastcnn.backends.numba.lanes import COMPRESSES, sum_lanes
 from fastcnn.backends.numba.simd import (
     LANES,
     address,
@@ -29,7 +39,6 @@ from fastcnn.backends.numba.simd import (
     fma,
     is_finite,
     load,
-    prefetch,
     shifted,
     splat,
     store,
@@ -41,11 +50,13 @@ class Workspace(NamedTuple):
 
     image: NDArray[np.uint8] | NDArray[np.float32]
     planes: NDArray[np.float32]
-    transformed: NDArray[np.float32]
-    repeats: NDArray[np.uint16]
+    windows: Windows
+    offsets: NDArray[np.int32]
+    tops: NDArray[np.float32]
     pooled: NDArray[np.float32]
     winners: NDArray[np.uint16]
     grad_pooled: NDArray[np.float32]
+    live_grad: NDArray[np.float32]
     sums: NDArray[np.float32]
     logits: NDArray[np.float32]
     delta: NDArray[np.float32]
@@ -56,11 +67,13 @@ def one_image_workspace(g: Geometry, pixel: type) -> Workspace:
     return Workspace(
         image=np.zeros(g.image, pixel),
         planes=aligned_zeros(2 * g.planes),
-        transformed=aligned_zeros(2 * 16 * g.vectors * LANES),
-        repeats=np.zeros(2 * g.vectors, np.uint16),
+        windows=windows_workspace(g, 1, 2),
+        offsets=np.zeros((g.vectors + 1) * LANES, np.int32),
+        tops=aligned_zeros(2 * (g.vectors + 2) * LANES),
         pooled=aligned_zeros(2 * g.filters * g.vectors * LANES),
         winners=np.zeros(4 * g.filters * g.vectors, np.uint16),
         grad_pooled=aligned_zeros(g.vectors * LANES),
+        live_grad=aligned_zeros((g.vectors + 2) * LANES),
         sums=aligned_zeros(g.blocks * BLOCK * LANES),
         logits=aligned_zeros(g.padded),
         delta=aligned_zeros(2 * g.padded),
@@ -73,11 +86,13 @@ def _pointers(work):
     return Workspace(
         address(work.image),
         address(work.planes),
-        address(work.transformed),
-        address(work.repeats),
+        windows_of_task(work.windows, 0),
+        address(work.offsets),
+        address(work.tops),
         address(work.pooled),
         address(work.winners),
         address(work.grad_pooled),
+        address(work.live_grad),
         address(work.sums),
         address(work.logits),
         address(work.delta),
@@ -90,11 +105,13 @@ def _slot(g, work, slot):
     return Workspace(
         work.image,
         shifted(work.planes, slot * g.planes),
-        shifted(work.transformed, slot * 16 * g.vectors * LANES),
-        work.repeats,
+        windows_of_image(g, work.windows, slot),
+        work.offsets,
+        work.tops,
         shifted(work.pooled, slot * g.filters * g.vectors * LANES),
         work.winners,
         work.grad_pooled,
+        work.live_grad,
         work.sums,
         work.logits,
         shifted(work.delta, slot * g.padded),
@@ -104,13 +121,13 @@ def _slot(g, work, slot):
 @jit_inline
 def _prepare(g, images, index, soon, network, work):
     """Bring image `index` into the planes, and where that pays into its transform; ask the memory for image `soon`."""
-    pixels = g.height * g.width * g.channels
-    for i in range(0, pixels, 64):
-        prefetch(images, soon * pixels + i)
+    fetch_ahead(g, images, soon)
     fetch(g, images, index, work.image)
-    split_into_planes(g, work.image, network.scaling, work.planes)
     if is_3x3(g):
-        transform_planes(g, work.planes, work.transformed, work.repeats)
+        find_windows(g, work.image, work.windows, work.offsets)
+        transform_windows(g, work.image, network.scaling, work.offsets, work.windows)
+    else:
+        split_into_planes(g, work.image, network.scaling, work.planes)
 
 
 @jit_inline
@@ -120,25 +137,40 @@ def _filter_weights(g, f, network):
 
 
 @jit_inline
+def _of_filter(g, f, pointer, size):
+    return shifted(pointer, f * g.vectors * size)
+
+
+@jit_inline
+def _tops(g, f, work, pooled):
+    """Where filter `f`'s pooled values go first."""
+    return shifted(work.tops, (f & 1) * (g.vectors + 2) * LANES) if COMPRESSES else pooled
+
+
+@jit_inline
 def _forward(g, network, work):
     """Convolution, pooling and the dense sums of one image, two filters at a time."""
     for first in range(0, g.filters, 2):
         last = min(first + 2, g.filters)
         for f in range(first, last):
+            pooled, winners = _of_filter(g, f, work.pooled, LANES), _of_filter(g, f, work.winners, 4)
             if is_3x3(g):
+                tops = _tops(g, f, work, pooled)
                 soon = _filter_weights(g, f, network)
-                conv3x3_pool_forward(
-                    g, f, work.transformed, work.repeats, network.filters, work.pooled, work.winners, True, soon, True
-                )
+                conv3x3_pool_forward(g, f, work.windows, network.filters, tops, winners, True, soon, True)
             else:
-                conv_pool_forward(g, f, work.planes, network.filters, work.pooled, work.winners, True)
+                conv_pool_forward(g, f, work.planes, network.filters, pooled, winners, True)
+        if is_3x3(g):
+            for f in range(first, last):
+                pooled = _of_filter(g, f, work.pooled, LANES)
+                spread_tops(g, work.windows, _tops(g, f, work, pooled), pooled)
         dense_forward(g, first, last, work.pooled, network.weights, work.sums)
 
 
 @jit_inline
 def _backward(g, network, work, held, update, coupling, rate):
     """One image's backward pass; with `update` the dense weights take its step and the held one's, else they wait."""
-    for f in range(g.filters):
+    for f in range(g.filters - 1, -1, -1):
         if update:
             dense_backward_update(
                 g,
@@ -155,12 +187,12 @@ def _backward(g, network, work, held, update, coupling, rate):
         else:
             dense_backward(g, f, work.delta, network.weights, work.grad_pooled)
         if g.train_conv:
+            winners = _of_filter(g, f, work.winners, 4)
             if is_3x3(g):
-                conv3x3_backward(
-                    g, f, work.transformed, work.winners, work.grad_pooled, -rate, network.filters, work.logits
-                )
+                grad = collect_gradient(g, work.windows, work.grad_pooled, work.live_grad)
+                conv3x3_backward(g, f, work.windows, winners, grad, -rate, network.filters, work.logits)
             else:
-                conv_backward(g, f, work.planes, work.winners, work.grad_pooled, -rate, network.filters)
+                conv_backward(g, f, work.planes, winners, work.grad_pooled, -rate, network.filters)
 
 
 @jit_inline

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fastcnn.backends.numba.fused.batch import BlockWorkspace, block_workspace, chunks_of, infer, train_batches
 from fastcnn.backends.numba.fused.each import Workspace, one_image_workspace, train_each
-from fastcnn.backends.numba.fused.geometry import BLOCK, Geometry, Network
+from fastcnn.backends.numba.fused.geometry import BLOCK, Geometry, Network, task_rows
 from fastcnn.backends.numba.simd import LANES, aligned_zeros
 
 #: Fewer images than this are not worth another thread.
@@ -133,7 +133,7 @@ class FusedNetwork:
                 self._one_image_workspace(images.dtype.type),
             )
         chunks = chunks_of(min(batch_size, order.size))
-        losses, hits = np.empty(order.size), np.empty(order.size, np.bool_)
+        losses, hits = np.empty(order.size), np.empty(order.size, np.uint8)
         done = train_batches(
             self._geometry,
             images.reshape(-1),
@@ -160,10 +160,10 @@ class FusedNetwork:
 
     def _infer(
         self, images: NDArray[Any], labels: NDArray[np.int64]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.bool_]]:
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.uint8]]:
         count = len(images)
         probabilities = np.empty((count, self._geometry.classes), np.float32)
-        losses, hits = np.empty(count), np.empty(count, np.bool_)
+        losses, hits = np.empty(count), np.empty(count, np.uint8)
         tasks = max(1, min(count // _IMAGES_A_THREAD, numba.get_num_threads()))
         work = self._block_workspace(images.dtype.type, tasks)
         flat, order = images.reshape(-1), np.arange(count)
@@ -201,9 +201,9 @@ class FusedNetwork:
     def _gradients_of(self, chunks: int) -> Network:
         if chunks not in self._gradients:
             self._gradients[chunks] = Network(
-                filters=np.empty((chunks, self._network.filters.size), np.float32),
-                weights=aligned_zeros((chunks, self._network.weights.size)),
-                bias=np.empty((chunks, self._network.bias.size), np.float32),
+                filters=task_rows(chunks, self._network.filters.size),
+                weights=task_rows(chunks, self._network.weights.size),
+                bias=task_rows(chunks, self._network.bias.size),
                 scaling=self._network.scaling,
             )
         return self._gradients[chunks]
