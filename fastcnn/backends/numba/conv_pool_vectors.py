@@ -12,8 +12,8 @@ from numba.extending import intrinsic
 
 from fastcnn.backends.numba.simd import FLOATS, INT32, INT_VECTOR, LANES, VECTOR, at_index, mask, multiply_add, vector
 
-#: Vectors in a group: the taps of a 3x3 window. Two groups fit into the 32 registers of AVX-512, one into others' 16.
-GROUP = 9
+#: Vectors in a group. Two groups and where their vectors lie stay in registers; with nine, some places did not.
+GROUP = 6
 
 _MASK = ir.VectorType(ir.IntType(1), LANES)
 _group = types.UniTuple(vector, GROUP)
@@ -46,6 +46,26 @@ def store_lanes(typingctx: Any, pointer: Any, index: Any, where: Any, value: Any
         return context.get_dummy_value()
 
     return signature(types.void, FLOATS, types.intp, mask, vector), codegen
+
+
+@intrinsic
+def whole(typingctx: Any, value: Any) -> Any:
+    """Whole numbers as 32-bit integers, their bits in a vector of floats; they are read through `integers`."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.bitcast(builder.fptosi(args[0], INT_VECTOR), VECTOR)
+
+    return signature(vector, vector), codegen
+
+
+@intrinsic
+def integers(typingctx: Any, pointer: Any) -> Any:
+    """The same pointer, to 32-bit integers."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], INT32.as_pointer())
+
+    return signature(types.CPointer(types.int32), FLOATS), codegen
 
 
 @intrinsic
