@@ -9,7 +9,7 @@ import winograd_bounds
 from tolerance import gamma
 
 from fastcnn.backends import im2col
-from fastcnn.backends.numba import conv_pool, winograd
+from fastcnn.backends.numba import conv_pool, conv_pool_lists, winograd
 from fastcnn.backends.numba.packing import Workspace
 from fastcnn.backends.numba.simd import LANES
 
@@ -103,3 +103,49 @@ def test_short_windows_give_the_gradients_that_lists_give(kernel, channels, relu
     ]
     for one, other in zip(*both, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4 * np.abs(one).max())
+
+
+@pytest.mark.parametrize("count", [3, LANES // 2, LANES + 1, LANES + LANES // 2, 2 * LANES + LANES // 2 + 1, 3 * LANES])
+@pytest.mark.parametrize("size", [(5, 5), (8, 11)])
+def test_filters_that_fill_half_a_vector_are_multiplied_as_the_others(count, size):
+    """Each filter gives the same maxima, to the last bit, and winners wherever it stands among the others."""
+    rng = np.random.default_rng(count)
+    x = rng.standard_normal((3, *size, 2)).astype(np.float32)
+    filters, bias = rng.standard_normal((4, 3, 2, count)).astype(np.float32), rng.standard_normal(count).astype("f")
+    y, winners = conv_pool.conv_pool_forward(x, filters, bias, ((0, 1), (1, 0)), False, Workspace())
+    for f in range(count):
+        alone = filters[..., f : f + 1], bias[f : f + 1]
+        maxima, won = conv_pool.conv_pool_forward(x, *alone, ((0, 1), (1, 0)), False, Workspace())
+        np.testing.assert_array_equal(y[..., f], maxima[..., 0])
+        np.testing.assert_array_equal(winners[..., f], won[..., 0])
+
+
+@pytest.mark.parametrize("channels", [3, LANES])
+@pytest.mark.parametrize("relu", [True, False])
+def test_lists_of_a_few_rows_give_the_gradients_of_lists_of_all(channels, relu, monkeypatch):
+    rng = np.random.default_rng(channels)
+    x = rng.standard_normal((19, 11, 12, channels)).astype(np.float32)
+    filters = rng.standard_normal((3, 2, channels, LANES + 3)).astype(np.float32)
+    y, winners = conv_pool.conv_pool_forward(x, filters, None, NONE, relu, Workspace())
+    grad = (rng.standard_normal(y.shape) * (rng.random(y.shape) < 0.6)).astype(np.float32)
+    found = []
+    for rows in (4, 2, 1):
+        monkeypatch.setattr(conv_pool_lists, "_STRIP_BYTES", rows * 16 * x[0, 0].size)
+        arguments = grad, y, winners, x, filters, NONE, relu, True, Workspace()
+        found.append(conv_pool.conv_pool_backward(*arguments))
+    for one, *others in zip(*found, strict=True):
+        for other in others:
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * np.abs(one).max())
+
+
+def test_a_gradient_that_is_no_number_is_seen():
+    x, filters, _ = drawn((2, 8, 8), 5, 4)
+    y, winners = conv_pool.conv_pool_forward(x, filters, None, NONE, True, Workspace())
+    grad = np.zeros_like(y)
+    grad[1, 0, 0, 2], y[1, 0, 0, 2] = np.nan, 1
+    grad_x, grad_filters, grad_bias = conv_pool.conv_pool_backward(
+        grad, y, winners, x, filters, NONE, True, True, Workspace()
+    )
+    assert np.isnan(grad_x).any(axis=(1, 2, 3)).tolist() == [False, True]
+    assert np.isnan(grad_filters).any(axis=(0, 1, 2)).tolist() == [False, False, True, False]
+    assert np.isnan(grad_bias).tolist() == [False, False, True, False]

@@ -182,43 +182,6 @@ def put_pooled(a0, a1, a2, a3, least, lanes, y, to, winners, to_winner, edge):
     put(maximum(least, top), lanes, y, to, edge)
 
 
-@parallel_jit
-def convolve_pooled(x, frame, packed, offsets, bias, floor, windows, scratch, y, winners):
-    """As `convolve`, but `y` (N, PH, PW, F) holds the maxima of 2x2 windows of the results.
-
-    `windows` lists the four pixels of each pooling window, row by row, one window after the other. `winners` (N, PH,
-    PW, F in whole vectors) tells which of the four was the maximum, the first of several.
-    """
-    samples, height, width, channels = x.shape
-    count = y.shape[3]
-    pixels = y.shape[1] * y.shape[2]
-    taps = packed.shape[1]
-    chunks = scratch.shape[0]
-    stride = winners.shape[3]
-    least = splat(floor)
-    for chunk_index in prange(chunks):
-        chunk = np.intp(chunk_index)
-        spare = shifted(address(scratch), chunk * scratch.shape[1])
-        work = shifted(spare, LANES)
-        for n in range(samples * chunk // chunks, samples * (chunk + 1) // chunks):
-            image = shifted(address(x), n * height * width * channels)
-            if not fills(frame, height, width):
-                place(image, height, width, channels, frame, work)
-                image = work
-            out = shifted(address(y), n * pixels * count)
-            won = shifted(address(winners), n * pixels * stride)
-            for p in range(0, pixels, ROWS // 4):
-                for panel in range(packed.shape[0]):
-                    w = shifted(address(packed), panel * taps * LANES)
-                    start = load(address(bias), panel * LANES)
-                    a0, a1, a2, a3, b0, b1, b2, b3 = _sums(image, windows, 4 * p, offsets, taps, w, start)
-                    lanes = count - panel * LANES
-                    to, mark = p * count + panel * LANES, p * stride + panel * LANES
-                    put_pooled(a0, a1, a2, a3, least, lanes, out, to, won, mark, spare)
-                    if pixels - p > 1:
-                        put_pooled(b0, b1, b2, b3, least, lanes, out, to + count, won, mark + stride, spare)
-
-
 @jit_inline
 def _add_group(target, o0, o1, o2, a0, a1, a2):
     """Add three vectors to one window; all are read before one is written, as `grouped_filters` wants it."""

@@ -131,9 +131,9 @@ def _lower_invert(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     return builder.not_(args[0])
 
 
-def _fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
-    kind = ir.FunctionType(VECTOR, [VECTOR] * 3)
-    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.{_FMA}.v{LANES}f32")
+def multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    kind = ir.FunctionType(a.type, [a.type] * 3)
+    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.{_FMA}.v{a.type.count}f32")
     return builder.call(function, [a, b, c])
 
 
@@ -142,7 +142,7 @@ def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
     """``a * b + c``, with one rounding where the processor can."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return _fma(builder, *args)
+        return multiply_add(builder, *args)
 
     return signature(vector, vector, vector, vector), codegen
 
@@ -152,7 +152,7 @@ def fnma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
     """``c - a * b``, with one rounding where the processor can."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return _fma(builder, builder.fneg(args[0]), *args[1:])
+        return multiply_add(builder, builder.fneg(args[0]), *args[1:])
 
     return signature(vector, vector, vector, vector), codegen
 
@@ -162,15 +162,15 @@ def splat(typingctx: Any, value: Any) -> Any:
     """A vector that holds `value` in every lane."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return _splat(builder, args[0])
+        return splat_to(builder, args[0], LANES)
 
     return signature(vector, types.float32), codegen
 
 
-def _splat(builder: Any, value: Any) -> Any:
-    undefined = ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined)
+def splat_to(builder: Any, value: Any, lanes: int) -> Any:
+    undefined = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
     first = builder.insert_element(undefined, value, INT32(0))
-    return builder.shuffle_vector(first, undefined, ir.Constant(INT_VECTOR, [0] * LANES))
+    return builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(INT32, lanes), [0] * lanes))
 
 
 @intrinsic
@@ -222,7 +222,7 @@ def first_lanes(typingctx: Any, count: Any) -> Any:
     """The mask of the first `count` lanes; a negative count is none."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        counts = _splat(builder, builder.trunc(args[0], INT32))
+        counts = splat_to(builder, builder.trunc(args[0], INT32), LANES)
         return builder.icmp_signed("<", ir.Constant(INT_VECTOR, list(range(LANES))), counts)
 
     return signature(mask, types.intp), codegen

@@ -1,0 +1,188 @@
+"""What `conv_pool_lists` needs of vectors: some of their lanes, a square of them, a group of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.typing.templates import signature
+from numba.extending import intrinsic
+
+from fastcnn.backends.numba.simd import FLOATS, INT32, INT_VECTOR, LANES, VECTOR, at_index, mask, multiply_add, vector
+
+#: Vectors in a group. Two groups and where their vectors lie stay in registers; with nine, some places did not.
+GROUP = 6
+
+_MASK = ir.VectorType(ir.IntType(1), LANES)
+_group = types.UniTuple(vector, GROUP)
+_indices = types.UniTuple(types.intp, GROUP)
+
+
+def _call(builder: Any, name: str, result: ir.Type, *args: Any) -> Any:
+    kind = ir.FunctionType(result, [arg.type for arg in args])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
+
+
+@intrinsic
+def store_lanes(typingctx: Any, pointer: Any, index: Any, where: Any, value: Any) -> Any:
+    """Write the lanes of the mask one after the other, from element `index` on.
+
+    Up to LANES floats are overwritten: what is behind the last of them has no meaning. (AVX-512 could write the lanes
+    alone; on Zen 4 that takes more than a hundred cycles.)
+    """
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pointer, index, where, value = args
+        if LANES == 16:
+            name = "llvm.x86.avx512.mask.compress.v16f32"
+            packed = _call(builder, name, VECTOR, value, ir.Constant(VECTOR, ir.Undefined), where)
+            builder.store(packed, at_index(builder, pointer, index, VECTOR), align=4)
+            return context.get_dummy_value()
+        for lane in range(LANES):
+            builder.store(builder.extract_element(value, INT32(lane)), builder.gep(pointer, [index]), align=4)
+            index = builder.add(index, builder.zext(builder.extract_element(where, INT32(lane)), index.type))
+        return context.get_dummy_value()
+
+    return signature(types.void, FLOATS, types.intp, mask, vector), codegen
+
+
+@intrinsic
+def whole(typingctx: Any, value: Any) -> Any:
+    """Whole numbers as 32-bit integers, their bits in a vector of floats; they are read through `integers`."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.bitcast(builder.fptosi(args[0], INT_VECTOR), VECTOR)
+
+    return signature(vector, vector), codegen
+
+
+@intrinsic
+def integers(typingctx: Any, pointer: Any) -> Any:
+    """The same pointer, to 32-bit integers."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], INT32.as_pointer())
+
+    return signature(types.CPointer(types.int32), FLOATS), codegen
+
+
+@intrinsic
+def count_lanes(typingctx: Any, where: Any) -> Any:
+    """How many lanes are in the mask."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        bits = builder.zext(builder.bitcast(args[0], ir.IntType(LANES)), ir.IntType(64))
+        return _call(builder, "llvm.ctpop.i64", ir.IntType(64), bits)
+
+    return signature(types.intp, mask), codegen
+
+
+@intrinsic
+def load_lanes(typingctx: Any, pointer: Any, index: Any, where: Any) -> Any:
+    """As `simd.load`, but only lanes of the mask are read; the others are zero."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        source, zero = at_index(builder, args[0], args[1], VECTOR), ir.Constant(VECTOR, [0.0] * LANES)
+        name = f"llvm.masked.load.v{LANES}f32.p0"
+        return _call(builder, name, VECTOR, source, INT32(4), args[2], zero)
+
+    return signature(vector, FLOATS, types.intp, mask), codegen
+
+
+@intrinsic
+def transpose(typingctx: Any, source: Any, to: Any, step: Any) -> Any:
+    """Write the square of LANES vectors at `source` transposed, its rows `step` floats apart."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        index = args[2].type
+        rows = [builder.load(at_index(builder, args[0], index(i * LANES), VECTOR), align=4) for i in range(LANES)]
+        stride = LANES // 2
+        while stride:  # swap the off-diagonal quarters of each square of 2 * stride
+            low = [lane if not lane & stride else LANES + (lane ^ stride) for lane in range(LANES)]
+            high = [lane ^ stride if not lane & stride else LANES + lane for lane in range(LANES)]
+            low, high = ir.Constant(INT_VECTOR, low), ir.Constant(INT_VECTOR, high)
+            for i in range(LANES):
+                if not i & stride:
+                    one, other = rows[i], rows[i + stride]
+                    rows[i] = builder.shuffle_vector(one, other, low)
+                    rows[i + stride] = builder.shuffle_vector(one, other, high)
+            stride //= 2
+        for i, row in enumerate(rows):
+            at = builder.mul(args[2], index(i))
+            builder.store(row, at_index(builder, args[1], at, VECTOR), align=4)
+        return context.get_dummy_value()
+
+    return signature(types.void, FLOATS, FLOATS, types.intp), codegen
+
+
+# --- groups: tuples of GROUP vectors, all in registers -----------------------------------------------------------
+
+
+@intrinsic
+def load_group(typingctx: Any, pointer: Any) -> Any:
+    """GROUP vectors that lie one after the other."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        index = ir.IntType(64)
+        vectors = [builder.load(at_index(builder, args[0], index(i * LANES), VECTOR), align=4) for i in range(GROUP)]
+        return cgutils.pack_array(builder, vectors)
+
+    return signature(_group, FLOATS), codegen
+
+
+@intrinsic
+def store_group(typingctx: Any, pointer: Any, group: Any) -> Any:
+    """Write GROUP vectors one after the other."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        for i, value in enumerate(cgutils.unpack_tuple(builder, args[1], GROUP)):
+            builder.store(value, at_index(builder, args[0], ir.IntType(64)(i * LANES), VECTOR), align=4)
+        return context.get_dummy_value()
+
+    return signature(types.void, FLOATS, _group), codegen
+
+
+@intrinsic
+def load_offsets(typingctx: Any, pointer: Any) -> Any:
+    """GROUP whole numbers that lie one after the other."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        index = ir.IntType(64)
+        return cgutils.pack_array(builder, [builder.load(builder.gep(args[0], [index(i)])) for i in range(GROUP)])
+
+    return signature(_indices, types.CPointer(types.int64)), codegen
+
+
+@intrinsic
+def add_window(typingctx: Any, value: Any, window: Any, offsets: Any, group: Any) -> Any:
+    """``group[i] + value * window[offsets[i]]``, vector by vector."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        value, window, offsets, group = args
+        sums = []
+        for at, total in zip(*(cgutils.unpack_tuple(builder, t, GROUP) for t in (offsets, group)), strict=True):
+            pixel = builder.load(at_index(builder, window, at, VECTOR), align=4)
+            sums.append(multiply_add(builder, value, pixel, total))
+        return cgutils.pack_array(builder, sums)
+
+    return signature(_group, vector, FLOATS, _indices, _group), codegen
+
+
+@intrinsic
+def add_to_window(typingctx: Any, value: Any, group: Any, window: Any, offsets: Any) -> Any:
+    """``window[offsets[i]] += value * group[i]``, vector by vector; all are read before the first is written."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        value, group, window, offsets = args
+        places = [at_index(builder, window, at, VECTOR) for at in cgutils.unpack_tuple(builder, offsets, GROUP)]
+        sums = [
+            multiply_add(builder, value, factor, builder.load(place, align=4))
+            for place, factor in zip(places, cgutils.unpack_tuple(builder, group, GROUP), strict=True)
+        ]
+        for place, total in zip(places, sums, strict=True):
+            builder.store(total, place, align=4)
+        return context.get_dummy_value()
+
+    return signature(types.void, vector, _group, FLOATS, _indices), codegen
