@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from fastcnn.backends.numba.jit import jit, jit_inline, parallel_jit
+from fastcnn.backends.numba.jit import jit_inline, jit_part, parallel_jit
 from fastcnn.backends.numba.packing import ROWS
 from fastcnn.backends.numba.simd import (
     LANES,
@@ -48,7 +48,7 @@ def fills(frame, height, width):
     return frame == (height, width, 0, 0)
 
 
-@jit
+@jit_part
 def place(image, height, width, channels, frame, work):
     """Copy an image (height, width, channels) to its place in the workspace."""
     _, work_width, top, left = frame
@@ -58,7 +58,7 @@ def place(image, height, width, channels, frame, work):
             work[to + k] = image[i * width * channels + k]
 
 
-@jit
+@jit_part
 def take_out(work, height, width, channels, frame, image):
     """Copy an image (height, width, channels) back from its place in the workspace."""
     _, work_width, top, left = frame
@@ -274,7 +274,7 @@ def filter_gradient(grad_y, kept, x, frame, strides, offsets, scratch, partial_f
                         store(w, 7 * LANES, a7)
 
 
-@jit
+@jit_part
 def _pack(grad, mask, masked, count, v, pixels, g, grad_b):
     """Copy vector `v` of each pixel's gradients (pixels, count) to `g` (pixels, LANES), and add them to `grad_b`."""
     total = load(grad_b, v * LANES)

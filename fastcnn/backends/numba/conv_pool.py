@@ -34,7 +34,7 @@ from fastcnn.backends.numba.conv import (
     windows_of,
 )
 from fastcnn.backends.numba.conv_kernels import place, take_out
-from fastcnn.backends.numba.jit import jit, jit_inline, parallel_jit
+from fastcnn.backends.numba.jit import jit_inline, jit_part, parallel_jit
 from fastcnn.backends.numba.packing import ROWS, FloatArray, Workspace, in_vectors, padded_width
 from fastcnn.backends.numba.simd import LANES, address, fma, load, shifted, splat, store
 
@@ -160,7 +160,7 @@ def conv_pool_backward(
     return grad_x, np.ascontiguousarray(by_row.transpose(1, 2, 0)).reshape(filters.shape), partial_bias.sum(axis=0)
 
 
-@jit
+@jit_part
 def _list(grad, y, relu, winners, pixels, width, count, stride, steps, capacity, found, at, values, grad_b):
     """List the gradients (pixels, count) that are not zero filter by filter, and add them to `grad_b`.
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from fastcnn.backends.numba.conv import CHUNKS, Frame
 from fastcnn.backends.numba.conv_kernels import fills, place, put_pooled
-from fastcnn.backends.numba.jit import jit, jit_inline, parallel_jit
+from fastcnn.backends.numba.jit import jit, jit_inline, jit_part, parallel_jit
 from fastcnn.backends.numba.packing import FloatArray, Workspace, float32, padded_width
 from fastcnn.backends.numba.simd import LANES, address, fma, load, shifted, splat, store
 
@@ -131,7 +131,7 @@ def _store_row(to, step, d0, d1, d2, d3):
     store(to, 3 * step, d3)
 
 
-@jit
+@jit_part
 def _transform_tile(window, row, channels, length, step, tile):
     """Transform a window of 4x4 pixels; position s of the result goes to ``tile + s * step``, `length` floats."""
     for k in range(0, length, LANES):
@@ -146,7 +146,7 @@ def _transform_tile(window, row, channels, length, step, tile):
         _store_row(shifted(to, 12 * step), step, a3, b3, c3, d3)
 
 
-@jit
+@jit_part
 def _multiply_tiles(tiles, step, channels, weights, weight_step, products):
     """Sum the products of eight tiles and one vector of filters over the channels, at each of the 16 positions."""
     length = step // _TILES
@@ -174,7 +174,7 @@ def _multiply_tiles(tiles, step, channels, weights, weight_step, products):
         store(to, 7 * LANES, a7)
 
 
-@jit
+@jit_part
 def _outputs(products, start):
     """The four outputs of a tile, row by row."""
     step = _TILES * LANES

@@ -18,7 +18,7 @@ from numba import get_num_threads, get_thread_id, prange  # type: ignore[attr-de
 from numpy.typing import NDArray
 
 from fastcnn.backends import checks
-from fastcnn.backends.numba.jit import jit, parallel_jit
+from fastcnn.backends.numba.jit import jit_part, parallel_jit
 from fastcnn.backends.numba.packing import ROWS, FloatArray, Workspace, float32, in_vectors, padded_width
 from fastcnn.backends.numba.simd import LANES, address, fma, load, maximum, shifted, splat, store
 
@@ -112,7 +112,7 @@ def _product(
     _multiply(left, by_term, right, by_column, start, np.float32(least), task_rows, scratch, y)
 
 
-@jit
+@jit_part
 def _pack_columns(b, by_column, terms, columns, first_term, last_term, first_column, last_column, packed):
     """Copy a block of the right matrix to strips one vector wide; the last is filled up with zeros."""
     depth = last_term - first_term
@@ -134,7 +134,7 @@ def _pack_columns(b, by_column, terms, columns, first_term, last_term, first_col
                     strip[k * LANES + lane] = value if lane < lanes else np.float32(0)
 
 
-@jit
+@jit_part
 def _pack_block(a, columns, first_row, last_row, first_column, last_column, step, packed):
     """Copy a block of an array with `columns` columns; rows are `step` floats apart in the copy."""
     for i in range(first_row, last_row):
@@ -142,7 +142,7 @@ def _pack_block(a, columns, first_row, last_row, first_column, last_column, step
             packed[(i - first_row) * step + j - first_column] = a[i * columns + j]
 
 
-@jit
+@jit_part
 def _multiply_block(a, row_step, term_step, rows, strip, depth, edge, first, start, floor, y, width, lanes):
     """Add to one strip of the result, eight rows at a time; only its first `lanes` columns exist."""
     least = splat(floor)

@@ -24,7 +24,7 @@ from fastcnn.backends.numba.fused.dense import (
 )
 from fastcnn.backends.numba.fused.geometry import BLOCK, Geometry, is_3x3, network_pointers
 from fastcnn.backends.numba.fused.image import fetch, split_into_planes, transform_planes
-from fastcnn.backends.numba.jit import jit, jit_inline, parallel_jit
+from fastcnn.backends.numba.jit import jit, jit_inline, jit_part, parallel_jit
 from fastcnn.backends.numba.simd import (
     LANES,
     address,
@@ -109,7 +109,7 @@ def _task_pointers(work, task):
     )
 
 
-@jit
+@jit_part
 def _forward_block(g, images, labels, order, first, count, network, work, losses, hits, training):
     """Forward pass of ``order[first : first + count]``; leaves their probabilities in `delta`."""
     activations = g.filters * g.vectors
@@ -142,7 +142,7 @@ def _forward_block(g, images, labels, order, first, count, network, work, losses
         losses[first + n], hits[first + n] = judge(logits, labels[order[first + n]], top, denominator)
 
 
-@jit
+@jit_part
 def _backward_block(g, labels, order, first, count, network, work, grad_filters, grad_weights, grad_bias):
     """Add the gradients of the block that `_forward_block` has just seen."""
     activations = g.filters * g.vectors
@@ -174,7 +174,7 @@ def _clear(pointer, size):
         store(pointer, i, splat(np.float32(0.0)))
 
 
-@jit
+@jit_part
 def _learn_chunk(g, images, labels, order, start, stop, task, chunk, chunks, network, work, gradients, losses, hits):
     """One chunk's gradient: forward and backward pass of its blocks of ``order[start:stop]``."""
     pointers = _task_pointers(work, task)
@@ -192,7 +192,7 @@ def _learn_chunk(g, images, labels, order, start, stop, task, chunk, chunks, net
         _backward_block(g, labels, order, first, count, weights, pointers, grad_filters, grad_weights, grad_bias)
 
 
-@jit
+@jit_part
 def _descend(weights, gradients, chunks, factor, part, parts):
     """``weights += factor * sum of the chunks' gradients``, in the chunks' order; part `part` of `parts`."""
     vectors = weights.size // LANES
@@ -221,7 +221,7 @@ def train_batches(g, images, labels, order, batch_size, rate, network, work, gra
                     order,
                     start,
                     stop,
-                    task,
+                    np.intp(task),  # unsigned in the loop, signed outside: one type, or all is compiled for each
                     chunk,
                     chunks,
                     network,
@@ -237,7 +237,7 @@ def train_batches(g, images, labels, order, batch_size, rate, network, work, gra
         _descend(network.filters, gradients.filters, chunks, factor, 0, 1)
         _descend(network.bias, gradients.bias, chunks, factor, 0, 1)
         for task in prange(tasks):
-            _descend(network.weights, gradients.weights, chunks, factor, task, tasks)
+            _descend(network.weights, gradients.weights, chunks, factor, np.intp(task), tasks)
     return order.size
 
 
