@@ -15,7 +15,7 @@ from numba import get_num_threads, get_thread_id, prange  # type: ignore[attr-de
 from numpy.typing import NDArray
 
 from fastcnn.backends.numba.conv_kernels import fills, place, put
-from fastcnn.backends.numba.jit import jit, parallel_jit
+from fastcnn.backends.numba.jit import jit, jit_part, parallel_jit
 from fastcnn.backends.numba.packing import FloatArray, Workspace, padded_width
 from fastcnn.backends.numba.simd import LANES, above, address, aligned_empty, fma, load, select, shifted, splat, store
 
@@ -162,7 +162,7 @@ def _sum_block(image, offsets, steps, grad, step, size, fresh, w, bias, sums_bia
         store(bias, 0, total)
 
 
-@jit
+@jit_part
 def _pack(grad, mask, masked, count, lanes, pixels, packed):
     """Copy a vector, or its first `lanes`, of each pixel's gradients (pixels, count) to `packed` (pixels, LANES)."""
     zero = splat(np.float32(0))

@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from fastcnn.backends.numba.jit import jit, jit_inline, parallel_jit
+from fastcnn.backends.numba.jit import jit, jit_inline, jit_part, parallel_jit
 from fastcnn.backends.numba.packing import ROWS
 from fastcnn.backends.numba.simd import (
     LANES,
@@ -47,7 +47,7 @@ def fills(frame, height, width):
     return frame == (height, width, 0, 0)
 
 
-@jit
+@jit_part
 def place(image, height, width, channels, frame, work):
     """Copy an image (height, width, channels) to its place in the workspace."""
     _, work_width, top, left = frame
@@ -67,7 +67,7 @@ def _place_kept(image, mask, height, width, channels, frame, work):
             work[to + k] = image[at + k] if mask[at + k] > 0 else np.float32(0)
 
 
-@jit
+@jit_part
 def take_out(work, height, width, channels, frame, image):
     """Copy an image (height, width, channels) back from its place in the workspace."""
     _, work_width, top, left = frame

@@ -34,7 +34,7 @@ from fastcnn.backends.numba.conv_pool_vectors import (
     transpose,
     whole,
 )
-from fastcnn.backends.numba.jit import jit, parallel_jit
+from fastcnn.backends.numba.jit import jit, jit_part, parallel_jit
 from fastcnn.backends.numba.packing import FloatArray, Workspace, float32, padded_width
 from fastcnn.backends.numba.simd import (
     LANES,
@@ -145,7 +145,7 @@ def _group(filters, taps, grouped):
                 grouped[group, f, k] = filters[tap, f] if tap >= 0 else np.float32(0)
 
 
-@jit
+@jit_part
 def _list(grad, y, passes, winners, pixels, count, stride, steps, starts, squares, values, at, room, grad_b):
     """List the gradients (pixels, count) that are not zero filter by filter, and add them to `grad_b`.
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fastcnn.backends.numba.conv import Frame, chunks_of
 from fastcnn.backends.numba.conv_kernels import place
-from fastcnn.backends.numba.jit import jit, parallel_jit
+from fastcnn.backends.numba.jit import jit_part, parallel_jit
 from fastcnn.backends.numba.packing import FloatArray, Workspace, padded_width
 from fastcnn.backends.numba.simd import LANES, above, address, copy_half, fma, load, select, shifted, splat, store
 
@@ -66,7 +66,7 @@ def filter_gradient(
     return partial_filters.sum(axis=0)[:, :length].T, partial_bias.sum(axis=0)
 
 
-@jit
+@jit_part
 def _copy_windows(image, windows, count, kernel_height, row, run, step, copied):
     """Copy windows to `step` floats each; what is behind a window's last float has no meaning."""
     if run <= LANES // 2:  # whole vectors would mostly straddle two cache lines: half of them, less often
@@ -79,7 +79,7 @@ def _copy_windows(image, windows, count, kernel_height, row, run, step, copied):
                 store(copied, j * step + i * run, load(image, windows[j] + i * row))
 
 
-@jit
+@jit_part
 def _mask(grad, y, passes, length, masked):
     """Copy `grad`, zero where ReLU let nothing pass."""
     whole = length // LANES * LANES
@@ -91,7 +91,7 @@ def _mask(grad, y, passes, length, masked):
         masked[k] = grad[k] if (y[k] > 0) | passes else np.float32(0)
 
 
-@jit
+@jit_part
 def _add_block(grad, winners, count, stride, pixels, copied, step, grad_w, grad_b):
     """Add to every filter's gradient what `pixels` maxima give."""
     for f in range(count):

@@ -19,7 +19,7 @@ from numba import get_num_threads, get_thread_id, prange  # type: ignore[attr-de
 from numpy.typing import NDArray
 
 from fastcnn.backends import checks
-from fastcnn.backends.numba.jit import jit, parallel_jit
+from fastcnn.backends.numba.jit import jit, jit_part, parallel_jit
 from fastcnn.backends.numba.lanes import copy_transposed
 from fastcnn.backends.numba.packing import ROWS, FloatArray, Workspace, float32, padded_width
 from fastcnn.backends.numba.simd import (
@@ -198,7 +198,7 @@ def _pack_strip(b, by_column, terms, columns, first, depth, j, strip):
             store(strip, k * LANES, load_where(b, (first + k) * columns + j, here))
 
 
-@jit
+@jit_part
 def _multiply_block(a, row_step, term_step, rows, strip, depth, first, start, floor, y, width, lanes):
     """Add to one strip of the result, eight rows at a time; only its first `lanes` columns exist."""
     least, here = splat(floor), first_lanes(lanes)

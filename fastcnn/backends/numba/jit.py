@@ -1,6 +1,6 @@
 """The one place for compile options: how every kernel is compiled, where its machine code is kept, how long it took.
 
-* `jit`, `jit_inline` and `parallel_jit` are the only decorators that kernels use.
+* `jit` and `parallel_jit` are for kernels that Python calls, `jit_part` and `jit_inline` for what only kernels call.
 * Machine code is kept on disk. Numba keys its own cache on the one file a kernel stands in, so that a change in a
   helper of another file would go unseen; ours is keyed on all the files of this folder.
 * `compilation` measures the seconds spent compiling, `on_compile` tells which kernel is being compiled.
@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import numba
-from numba.core import event
+from numba.core import compiler, event
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
+from numba.core.codegen import JITCodeLibrary, JITCPUCodegen
 from platformdirs import user_cache_path
 
 #: LLVM may fuse a*b+c (`contract`), reorder sums (`reassoc`), ignore the sign of zero (`nsz`) and use reciprocals
@@ -116,6 +117,64 @@ class _KernelCache(FunctionCache):
             warnings.warn(f"a compiled kernel could not be kept ({problem})", CacheWarning, stacklevel=2)
 
 
+# --- parts -----------------------------------------------------------------------------------------------------------
+#
+# Numba optimises each function, and gives it machine code, when it is compiled; what calls it takes its code in and
+# does all that again. With functions four deep and two wrappers around each parallel loop, that was half to two thirds
+# of the seconds before a first step (12 -> 6 for the tutorial network, 20 -> 7 in mini-batches). What no one but a
+# kernel calls is therefore only translated here, and optimised once, inside that kernel. Numba's own steps do the rest:
+# should a later version not ask for the methods below, parts are compiled as ever.
+
+
+class _PartLibrary(JITCodeLibrary):
+    """Code that is linked into kernels and never runs by itself: neither optimised nor given machine code."""
+
+    def _optimize_final_module(self) -> None:
+        pass
+
+    def _finalize_final_module(self) -> None:
+        self._finalized = True
+
+    def get_pointer_to_function(self, name: str) -> int:
+        return 0  # what Numba takes for "not in this library"
+
+
+class _PartCodegen(JITCPUCodegen):
+    """Numba's code generator, with the same settings and the same machine, but for parts."""
+
+    _library_class = _PartLibrary
+
+    def __init__(self, codegen: JITCPUCodegen) -> None:
+        self.__dict__.update(codegen.__dict__)
+
+    def set_env(self, env_name: str, env: Any) -> None:
+        """Without machine code there is no place for the function's globals, which compiled code doesn't read."""
+
+
+@functools.cache
+def _part_context(context: Any) -> Any:
+    """`context`, generating parts; or itself, where Numba no longer offers that."""
+    try:
+        return context.subtarget(_internal_codegen=_PartCodegen(context.codegen()))
+    except (AttributeError, NameError):
+        return context
+
+
+class _PartCompiler(compiler.Compiler):
+    def __init__(self, typingctx: Any, targetctx: Any, *args: Any) -> None:
+        super().__init__(typingctx, _part_context(targetctx), *args)
+
+
+class _ParallelCompiler(compiler.Compiler):
+    """Compiles a kernel whose loops' bodies are parts: Numba makes each a function of its own, with two wrappers."""
+
+    def __init__(self, typingctx: Any, targetctx: Any, library: Any, *args: Any) -> None:
+        if library is None:
+            library = targetctx.codegen().create_library("parallel kernel")
+            library.enable_object_caching()
+        super().__init__(typingctx, _part_context(targetctx), library, *args)
+
+
 def _compile(function: Callable[..., Any], **options: Any) -> Any:
     dispatcher = numba.njit(**_OPTIONS, **options)(function)
     if cache_folder() is not None:
@@ -130,12 +189,22 @@ def jit(function: Callable[..., Any]) -> Any:
 
 def parallel_jit(function: Callable[..., Any]) -> Any:
     """Compile a kernel whose `prange` loops run on all threads."""
-    return _compile(function, nogil=True, parallel=True)
+    return _compile(function, nogil=True, parallel=True, pipeline_class=_ParallelCompiler)
+
+
+def jit_part(function: Callable[..., Any]) -> Any:
+    """Compile a function that only kernels call, as part of each that does. Python can't call it."""
+    return _compile_part(function)
 
 
 def jit_inline(function: Callable[..., Any]) -> Any:
-    """Compile a helper that kernels call: LLVM always inlines it, and it is never compiled by itself."""
-    return numba.njit(forceinline=True, **_OPTIONS)(function)
+    """As `jit_part`, for a helper that LLVM always inlines."""
+    return _compile_part(function, forceinline=True)
+
+
+def _compile_part(function: Callable[..., Any], **options: Any) -> Any:
+    options |= {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "pipeline_class": _PartCompiler}
+    return numba.njit(**_OPTIONS, **options)(function)
 
 
 @dataclass

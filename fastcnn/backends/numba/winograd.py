@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from fastcnn.backends.numba.conv_filters import packed_filters
 from fastcnn.backends.numba.conv_kernels import put, put_pooled
-from fastcnn.backends.numba.jit import jit, jit_inline, parallel_jit
+from fastcnn.backends.numba.jit import jit, jit_inline, jit_part, parallel_jit
 from fastcnn.backends.numba.packing import EVERYTHING, FloatArray, Workspace, float32, padded_width
 from fastcnn.backends.numba.simd import LANES, above, address, fma, load, maximum, select, shifted, splat, store
 
@@ -178,7 +178,7 @@ def _store_row(to, step, d0, d1, d2, d3):
     store(to, 3 * step, d3)
 
 
-@jit
+@jit_part
 def _transform_tile(window, row, pixel, length, step, tile):
     """Transform a window of 4x4 pixels; position s of the result goes to ``tile + s * step``, `length` floats."""
     for k in range(0, length, LANES):

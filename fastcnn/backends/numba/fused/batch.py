@@ -32,7 +32,7 @@ from fastcnn.backends.numba.fused.windows import (
     windows_of_image,
     windows_workspace,
 )
-from fastcnn.backends.numba.jit import jit, jit_inline, parallel_jit
+from fastcnn.backends.numba.jit import jit, jit_inline, jit_part, parallel_jit
 from fastcnn.backends.numba.lanes import COMPRESSES
 from fastcnn.backends.numba.simd import (
     LANES,
@@ -142,7 +142,7 @@ def _samples(images, labels, order, losses, hits):
     return Samples(address(images), address(labels), address(order), order.size - 1, address(losses), address(hits))
 
 
-@jit
+@jit_part
 def _forward_block(g, samples, first, count, network, work, training):
     """Forward pass of ``order[first : first + count]``; leaves their probabilities in `delta`."""
     order = samples.order
@@ -182,7 +182,7 @@ def _forward_block(g, samples, first, count, network, work, training):
         samples.hits[first + n] = np.uint8(hit)
 
 
-@jit
+@jit_part
 def _backward_block(g, samples, first, count, network, work, grad_filters, grad_weights, grad_bias):
     """Add the gradients of the block that `_forward_block` has just seen."""
     activations = g.filters * g.vectors
@@ -237,7 +237,7 @@ def _learn_chunks(g, images, labels, order, start, stop, task, network, work, gr
             _backward_block(g, samples, first, count, weights, pointers, grad_filters, grad_weights, grad_bias)
 
 
-@jit
+@jit_part
 def _descend(weights, gradients, chunks, factor, part, parts):
     """``weights += factor * sum of the chunks' gradients``, in the chunks' order; part `part` of `parts`."""
     vectors = weights.size // LANES

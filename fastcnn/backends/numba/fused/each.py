@@ -229,7 +229,7 @@ def train_each(g, images_array, labels, order, rate, network_arrays, work_arrays
     loss_sum = 0.0
     correct = 0
     done = 0
-    holding = False
+    holding = done > 0  # as a literal, False is a type of its own, and `_backward` would be compiled for it, too
     first = _slot(g, workspace, 0)
     _prepare(g, images, order[0], order[min(1, order.size - 1)], network, first)
     _forward(g, network, first)
