@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from fastcnn.backends.numba.conv import Frame, chunks_of
 from fastcnn.backends.numba.conv_kernels import place
+from fastcnn.backends.numba.conv_pool_vectors import copy_half
 from fastcnn.backends.numba.jit import jit_part, parallel_jit
 from fastcnn.backends.numba.packing import FloatArray, Workspace, padded_width
-from fastcnn.backends.numba.simd import LANES, above, address, copy_half, fma, load, select, shifted, splat, store
+from fastcnn.backends.numba.simd import LANES, above, address, fma, load, select, shifted, splat, store
 
 #: Vectors of a filter's gradient in registers; and maxima in a block, whose windows are 16 KB if they are that long.
 _VECTORS, _BLOCK = 2, 32
