@@ -18,6 +18,7 @@ from numba.core.typing.templates import signature
 from numba.extending import intrinsic, models, register_model
 
 from fastcnn.backends.numba.conv_kernels import fills, place, put_pooled
+from fastcnn.backends.numba.conv_pool_vectors import copy_half
 from fastcnn.backends.numba.jit import jit_inline, parallel_jit
 from fastcnn.backends.numba.packing import ROWS
 from fastcnn.backends.numba.simd import (
@@ -26,7 +27,6 @@ from fastcnn.backends.numba.simd import (
     LANES,
     address,
     at_index,
-    copy_half,
     fma,
     load,
     multiply_add,
