@@ -13,7 +13,7 @@ import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
-from fastcnn.backends.numba.jit import jit, parallel_jit
+from fastcnn.backends.numba.jit import jit_part, parallel_jit
 from fastcnn.backends.numba.packing import FloatArray, float32, padded_width
 from fastcnn.backends.numba.simd import LANES, address, aligned_empty, load, shifted, store
 
@@ -39,7 +39,7 @@ def _pack(filters, turned, packed):
         _pack_panel(address(filters), taps, channels, count, turned, np.intp(panel), to)
 
 
-@jit
+@jit_part
 def _pack_panel(filters, taps, channels, count, turned, panel, to):
     """Write one panel of filters (taps, C, F), as `packed_filters` orders them."""
     first = panel * LANES

@@ -15,7 +15,7 @@ from numba import get_num_threads, get_thread_id, prange  # type: ignore[attr-de
 from numpy.typing import NDArray
 
 from fastcnn.backends.numba.conv_kernels import fills, place, put
-from fastcnn.backends.numba.jit import jit, jit_part, parallel_jit
+from fastcnn.backends.numba.jit import jit_part, parallel_jit
 from fastcnn.backends.numba.packing import FloatArray, Workspace, padded_width
 from fastcnn.backends.numba.simd import LANES, above, address, aligned_empty, fma, load, select, shifted, splat, store
 
@@ -123,7 +123,7 @@ def _add_taps(grad_y, kept, x, frame, strides, offsets, split, scratch, sums, bi
                         )
 
 
-@jit
+@jit_part
 def _sum_block(image, offsets, steps, grad, step, size, fresh, w, bias, sums_bias):
     """Add the products of nine taps and one vector of filters over a block of rows, or write them if `fresh`."""
     x0, x1, x2 = shifted(image, offsets[0]), shifted(image, offsets[1]), shifted(image, offsets[2])

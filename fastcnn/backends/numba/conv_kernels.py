@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from fastcnn.backends.numba.jit import jit, jit_inline, jit_part, parallel_jit
+from fastcnn.backends.numba.jit import jit_inline, jit_part, parallel_jit
 from fastcnn.backends.numba.packing import ROWS
 from fastcnn.backends.numba.simd import (
     LANES,
@@ -57,7 +57,7 @@ def place(image, height, width, channels, frame, work):
             work[to + k] = image[i * width * channels + k]
 
 
-@jit
+@jit_part
 def _place_kept(image, mask, height, width, channels, frame, work):
     """As `place`, but zeros where the mask is not above zero."""
     _, work_width, top, left = frame
@@ -89,12 +89,19 @@ def put(vector, lanes, y, to, edge):
 
 
 @jit_inline
-def _sums(image, windows, p, offsets, taps, w, start):
-    """The sums of eight output pixels, from number `p` on, for the vector of filters whose taps are at `w`."""
+def pixels_at(image, windows, p):
+    """Where the windows of eight pixels begin, from number `p` on."""
     x0, x1 = shifted(image, windows[p]), shifted(image, windows[p + 1])
     x2, x3 = shifted(image, windows[p + 2]), shifted(image, windows[p + 3])
     x4, x5 = shifted(image, windows[p + 4]), shifted(image, windows[p + 5])
     x6, x7 = shifted(image, windows[p + 6]), shifted(image, windows[p + 7])
+    return x0, x1, x2, x3, x4, x5, x6, x7
+
+
+@jit_inline
+def sums(pixels, offsets, taps, w, start):
+    """The sums of eight pixels, for the vector of filters whose taps are at `w`."""
+    x0, x1, x2, x3, x4, x5, x6, x7 = pixels
     a0, a1, a2, a3, a4, a5, a6, a7 = start, start, start, start, start, start, start, start
     for t in range(taps):  # one loop, over a list: one for each row would be too short for one channel's three taps
         at = offsets[t]
@@ -142,11 +149,11 @@ def convolve(x, kept, frame, packed, offsets, bias, floor, windows, scratch, y):
             out = shifted(address(y), n * pixels * count)
             for first in range(0, packed.shape[0], block):
                 for p in range(0, pixels, ROWS):
-                    left = pixels - p
+                    left, eight = pixels - p, pixels_at(image, windows, p)
                     for panel in range(first, min(first + block, packed.shape[0])):
                         w = shifted(address(packed), panel * taps * LANES)
                         start = load(address(bias), panel * LANES)
-                        a0, a1, a2, a3, a4, a5, a6, a7 = _sums(image, windows, p, offsets, taps, w, start)
+                        a0, a1, a2, a3, a4, a5, a6, a7 = sums(eight, offsets, taps, w, start)
                         lanes = count - panel * LANES
                         to = p * count + panel * LANES
                         put(maximum(least, a0), lanes, out, to, spare)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastcnn.backends.numba import conv_pool_direct, conv_pool_lists, conv_pool_short, winograd
-from fastcnn.backends.numba.conv import CHUNKS, Frame, Padding, frame_of, margin, windows_of
+from fastcnn.backends.numba.conv import CHUNKS, Frame, Padding, frame_of, margin, taps_of, windows_of
 from fastcnn.backends.numba.conv_filters import packed_filters
 from fastcnn.backends.numba.packing import ROWS, FloatArray, Workspace, in_vectors, padded_width
 from fastcnn.backends.numba.simd import LANES
@@ -59,7 +59,7 @@ def conv_pool_forward(
     packed = packed_filters(filters)
     scratch = workspace.array("forward", (min(len(x), CHUNKS), LANES + margin(x, frame)))
     windows = _pooled_windows(height, width, frame, x.shape[3])
-    offsets = windows_of((0, filters.shape[0], filters.shape[1] * x.shape[3], 0), frame, (x.shape[3], 1), 1)
+    offsets = taps_of(filters.shape, frame)
     conv_pool_direct.convolve_pooled(x, frame, packed, start, least, windows, offsets, scratch, y, winners)
     return y, winners
 

@@ -17,7 +17,7 @@ from numba import prange, types
 from numba.core.typing.templates import signature
 from numba.extending import intrinsic, models, register_model
 
-from fastcnn.backends.numba.conv_kernels import fills, place, put_pooled
+from fastcnn.backends.numba.conv_kernels import fills, pixels_at, place, put_pooled, sums
 from fastcnn.backends.numba.conv_pool_vectors import copy_half
 from fastcnn.backends.numba.jit import jit_inline, parallel_jit
 from fastcnn.backends.numba.packing import ROWS
@@ -87,31 +87,8 @@ def _join(typingctx: Any, low: Any, high: Any) -> Any:
 
 
 @jit_inline
-def _pixels(image, windows, p):
-    """Where the windows of eight pixels begin, from number `p` on."""
-    x0, x1 = shifted(image, windows[p]), shifted(image, windows[p + 1])
-    x2, x3 = shifted(image, windows[p + 2]), shifted(image, windows[p + 3])
-    x4, x5 = shifted(image, windows[p + 4]), shifted(image, windows[p + 5])
-    x6, x7 = shifted(image, windows[p + 6]), shifted(image, windows[p + 7])
-    return x0, x1, x2, x3, x4, x5, x6, x7
-
-
-@jit_inline
-def _sums(pixels, offsets, taps, w, start):
-    """The sums of eight pixels, for the vector of filters whose taps are at `w`."""
-    x0, x1, x2, x3, x4, x5, x6, x7 = pixels
-    a0, a1, a2, a3, a4, a5, a6, a7 = start, start, start, start, start, start, start, start
-    for t in range(taps):
-        at, tap = offsets[t], load(w, t * LANES)
-        a0, a1, a2 = fma(splat(x0[at]), tap, a0), fma(splat(x1[at]), tap, a1), fma(splat(x2[at]), tap, a2)
-        a3, a4, a5 = fma(splat(x3[at]), tap, a3), fma(splat(x4[at]), tap, a4), fma(splat(x5[at]), tap, a5)
-        a6, a7 = fma(splat(x6[at]), tap, a6), fma(splat(x7[at]), tap, a7)
-    return a0, a1, a2, a3, a4, a5, a6, a7
-
-
-@jit_inline
 def _sums_with_half(pixels, offsets, taps, w, next_w, start, next_start):
-    """As `_sums`, and those of half a vector of filters behind: pixels 0 to 3 in low halves, 4 to 7 in high ones."""
+    """As `sums`, and those of half a vector of filters behind: pixels 0 to 3 in low halves, 4 to 7 in high ones."""
     x0, x1, x2, x3, x4, x5, x6, x7 = pixels
     a0, a1, a2, a3, a4, a5, a6, a7 = start, start, start, start, start, start, start, start
     h0, h1, h2, h3 = next_start, next_start, next_start, next_start
@@ -179,10 +156,10 @@ def convolve_pooled(x, frame, packed, bias, floor, windows, offsets, scratch, y,
                 image = work
             for first in range(0, maxima, ROWS // 4):
                 p, both = n * maxima + first, first + 1 < maxima
-                pixels = _pixels(image, windows, 4 * first)
+                pixels = pixels_at(image, windows, 4 * first)
                 for panel in range(panels - 2 if halved else panels):
                     w, start = shifted(address(packed), panel * size), load(address(bias), panel * LANES)
-                    a0, a1, a2, a3, b0, b1, b2, b3 = _sums(pixels, address(offsets), taps, w, start)
+                    a0, a1, a2, a3, b0, b1, b2, b3 = sums(pixels, address(offsets), taps, w, start)
                     out, won = shifted(address(y), panel * LANES), shifted(address(winners), panel * LANES)
                     lanes = count - panel * LANES
                     put_pooled(a0, a1, a2, a3, least, lanes, out, p * count, won, p * stride, spare)

@@ -27,14 +27,13 @@ from fastcnn.backends.numba.conv_pool_vectors import (
     count_lanes,
     integers,
     load_group,
-    load_lanes,
     load_offsets,
     store_group,
     store_lanes,
-    transpose,
     whole,
 )
 from fastcnn.backends.numba.jit import jit, jit_part, parallel_jit
+from fastcnn.backends.numba.lanes import copy_transposed
 from fastcnn.backends.numba.packing import FloatArray, Workspace, float32, padded_width
 from fastcnn.backends.numba.simd import (
     LANES,
@@ -44,6 +43,7 @@ from fastcnn.backends.numba.simd import (
     first_lanes,
     fma,
     load,
+    load_where,
     select,
     shifted,
     splat,
@@ -163,16 +163,16 @@ def _list(grad, y, passes, winners, pixels, count, stride, steps, starts, square
             for p in range(first, first + LANES):
                 value, corner = zero, zero
                 if p < pixels:
-                    value = load_lanes(grad, p * count + f, there)
+                    value = load_where(grad, p * count + f, there)
                     if not passes:
-                        value = select(above(load_lanes(y, p * count + f, there), zero), value, zero)
+                        value = select(above(load_where(y, p * count + f, there), zero), value, zero)
                     total = total + value
                     winner = load(winners, p * stride + f)
                     corner = select(above(winner, one), fma(winner - two, channels, row), winner * channels)
                 store(squares, (p - first) * LANES, value)
                 store(corners, (p - first) * LANES, corner)
-            transpose(squares, shifted(values, f * room + first), room)
-            transpose(corners, shifted(at, f * room + first), room)
+            copy_transposed(shifted(values, f * room + first), room, squares, LANES)
+            copy_transposed(shifted(at, f * room + first), room, corners, LANES)
         store(grad_b, f, total)
     for f in range(count):
         found, row_values, row_at = 0, shifted(values, f * room), shifted(at, f * room)
@@ -185,7 +185,7 @@ def _list(grad, y, passes, winners, pixels, count, stride, steps, starts, square
         integers(row_at)[found] = np.int32(-1)
 
 
-@jit
+@jit_part
 def _add_windows(image, grad_image, wanted, w, grad_w, offsets, at, values):
     """Go through one filter's list with a group of vectors of the filter at `w` and of its gradient at `grad_w`."""
     m, places, sums = 0, load_offsets(offsets), load_group(grad_w)

@@ -79,44 +79,6 @@ def count_lanes(typingctx: Any, where: Any) -> Any:
     return signature(types.intp, mask), codegen
 
 
-@intrinsic
-def load_lanes(typingctx: Any, pointer: Any, index: Any, where: Any) -> Any:
-    """As `simd.load`, but only lanes of the mask are read; the others are zero."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        source, zero = at_index(builder, args[0], args[1], VECTOR), ir.Constant(VECTOR, [0.0] * LANES)
-        name = f"llvm.masked.load.v{LANES}f32.p0"
-        return _call(builder, name, VECTOR, source, INT32(4), args[2], zero)
-
-    return signature(vector, FLOATS, types.intp, mask), codegen
-
-
-@intrinsic
-def transpose(typingctx: Any, source: Any, to: Any, step: Any) -> Any:
-    """Write the square of LANES vectors at `source` transposed, its rows `step` floats apart."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        index = args[2].type
-        rows = [builder.load(at_index(builder, args[0], index(i * LANES), VECTOR), align=4) for i in range(LANES)]
-        stride = LANES // 2
-        while stride:  # swap the off-diagonal quarters of each square of 2 * stride
-            low = [lane if not lane & stride else LANES + (lane ^ stride) for lane in range(LANES)]
-            high = [lane ^ stride if not lane & stride else LANES + lane for lane in range(LANES)]
-            low, high = ir.Constant(INT_VECTOR, low), ir.Constant(INT_VECTOR, high)
-            for i in range(LANES):
-                if not i & stride:
-                    one, other = rows[i], rows[i + stride]
-                    rows[i] = builder.shuffle_vector(one, other, low)
-                    rows[i + stride] = builder.shuffle_vector(one, other, high)
-            stride //= 2
-        for i, row in enumerate(rows):
-            at = builder.mul(args[2], index(i))
-            builder.store(row, at_index(builder, args[1], at, VECTOR), align=4)
-        return context.get_dummy_value()
-
-    return signature(types.void, FLOATS, FLOATS, types.intp), codegen
-
-
 # --- groups: tuples of GROUP vectors, all in registers -----------------------------------------------------------
 
 

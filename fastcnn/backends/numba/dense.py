@@ -19,7 +19,7 @@ from numba import get_num_threads, get_thread_id, prange  # type: ignore[attr-de
 from numpy.typing import NDArray
 
 from fastcnn.backends import checks
-from fastcnn.backends.numba.jit import jit, jit_part, parallel_jit
+from fastcnn.backends.numba.jit import jit_part, parallel_jit
 from fastcnn.backends.numba.lanes import copy_transposed
 from fastcnn.backends.numba.packing import ROWS, FloatArray, Workspace, float32, padded_width
 from fastcnn.backends.numba.simd import (
@@ -180,7 +180,7 @@ def _sum_rows(x, kept, masked, sums):
         store_where(address(sums), j, total, here)
 
 
-@jit
+@jit_part
 def _pack_strip(b, by_column, terms, columns, first, depth, j, strip):
     """Copy `depth` rows of the right matrix, from row `first` on, of the vector of columns that begins with `j`."""
     lanes = min(LANES, columns - j)
@@ -188,7 +188,7 @@ def _pack_strip(b, by_column, terms, columns, first, depth, j, strip):
         source = shifted(b, j * terms + first)
         whole = depth // LANES * LANES if lanes == LANES else 0
         for k in range(0, whole, LANES):
-            copy_transposed(shifted(strip, k * LANES), shifted(source, k), terms)
+            copy_transposed(shifted(strip, k * LANES), LANES, shifted(source, k), terms)
         for k in range(whole, depth):
             for lane in range(LANES):  # those past the last column repeat it; nobody looks at the results
                 strip[k * LANES + lane] = source[min(lane, lanes - 1) * terms + k]

@@ -77,12 +77,13 @@ def _fold_together(builder: Any, values: list[Any]) -> Any:
 
 
 @intrinsic
-def copy_transposed(typingctx: Any, to: Any, source: Any, step: Any) -> Any:
-    """Write LANES vectors one after the other: vector i has lane i of LANES vectors that are `step` floats apart."""
+def copy_transposed(typingctx: Any, to: Any, to_step: Any, source: Any, step: Any) -> Any:
+    """Write LANES vectors `to_step` floats apart: vector i has lane i of each of LANES vectors `step` floats apart."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        starts = [builder.mul(args[2], args[2].type(i)) for i in range(LANES)]
-        values = [builder.load(at_index(builder, args[1], start, VECTOR), align=4) for start in starts]
+        to, to_step, source, step = args
+        starts = [builder.mul(step, step.type(i)) for i in range(LANES)]
+        values = [builder.load(at_index(builder, source, start, VECTOR), align=4) for start in starts]
         # Vector i and vector i + stride swap the lanes with the bit `stride` of the one for those without of the other.
         stride = LANES // 2
         while stride:
@@ -93,10 +94,11 @@ def copy_transposed(typingctx: Any, to: Any, source: Any, step: Any) -> Any:
                 values[i], values[i + stride] = _shuffle(builder, a, b, lower), _shuffle(builder, a, b, upper)
             stride //= 2
         for i, value in enumerate(values):
-            builder.store(value, at_index(builder, args[0], args[2].type(i * LANES), VECTOR), align=4)
+            at = builder.mul(to_step, to_step.type(i))
+            builder.store(value, at_index(builder, to, at, VECTOR), align=4)
         return context.get_dummy_value()
 
-    return signature(types.void, FLOATS, FLOATS, types.intp), codegen
+    return signature(types.void, FLOATS, types.intp, FLOATS, types.intp), codegen
 
 
 @intrinsic

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from fastcnn.backends.numba.conv_filters import packed_filters
 from fastcnn.backends.numba.conv_kernels import put, put_pooled
-from fastcnn.backends.numba.jit import jit, jit_inline, jit_part, parallel_jit
+from fastcnn.backends.numba.jit import jit_inline, jit_part, parallel_jit
 from fastcnn.backends.numba.packing import EVERYTHING, FloatArray, Workspace, float32, padded_width
 from fastcnn.backends.numba.simd import LANES, above, address, fma, load, maximum, select, shifted, splat, store
 
@@ -135,7 +135,7 @@ def _store_sums(to, step, g0, g1, g2):
     store(to, 3 * step, g3)
 
 
-@jit
+@jit_part
 def _transform_panel(taps, tap, channel, channels, step, to):
     """Transform one panel of filters; position s of the result goes to ``to + s * step``, (C, LANES)."""
     for c in range(channels):
@@ -193,7 +193,7 @@ def _transform_tile(window, row, pixel, length, step, tile):
         _store_row(shifted(to, 12 * step), step, a3, b3, c3, d3)
 
 
-@jit
+@jit_part
 def copy_pixels(image, mask, masked, shape, row, left, count, length, to):
     """Copy `count` pixels of a row to `length` floats each; those outside the image and those not kept are zeros."""
     height, width, channels = shape
@@ -216,7 +216,7 @@ def copy_pixels(image, mask, masked, shape, row, left, count, length, to):
                 store(end, k, zero)
 
 
-@jit
+@jit_part
 def _multiply(tiles, length, count, channels, weights, products):
     """Sum the products of `count` tiles, eight at a time, and one vector of filters over the channels."""
     zero = splat(np.float32(0))
@@ -273,7 +273,7 @@ def next_tile(n, top, left, rows, columns):
     return n + 1, 0, 0
 
 
-@jit
+@jit_part
 def _transform_group(x, mask, masked, shape, corner, place, window, step, tiles):
     """Transform a group of tiles: `place` is their rows and columns in an image, and the first and last of them."""
     samples, height, width, channels = shape
@@ -298,7 +298,7 @@ def _transform_group(x, mask, masked, shape, corner, place, window, step, tiles)
         n, top, left = next_tile(n, top, left, rows, columns)
 
 
-@jit
+@jit_part
 def _put_tiles(products, step, start, floor, lanes, shape, place, y, spare):
     """Write the outputs of a group of tiles for one vector of filters."""
     _, height, width, count = shape
@@ -319,7 +319,7 @@ def _put_tiles(products, step, start, floor, lanes, shape, place, y, spare):
         n, top, left = next_tile(n, top, left, rows, columns)
 
 
-@jit
+@jit_part
 def _put_maxima(products, step, start, floor, lanes, shape, winners_shape, place, y, winners, spare):
     """Write the maxima of a group of tiles for one vector of filters."""
     count, stride = shape[3], winners_shape[3]

@@ -15,7 +15,7 @@ import numpy as np
 from numba import get_num_threads, get_thread_id, prange  # type: ignore[attr-defined]
 
 from fastcnn.backends.numba.conv_kernels import put
-from fastcnn.backends.numba.jit import jit, jit_inline, parallel_jit
+from fastcnn.backends.numba.jit import jit_inline, jit_part, parallel_jit
 from fastcnn.backends.numba.packing import ROWS, FloatArray, Workspace, padded_width
 from fastcnn.backends.numba.simd import LANES, address, aligned_empty, fma, load, shifted, splat, store
 from fastcnn.backends.numba.winograd import Corner, copy_pixels, next_tile, tile_at
@@ -106,7 +106,7 @@ def _spread_row(i, grad, row, pixel, panels, step, to):
         store(end, 3 * step, zero - d1)
 
 
-@jit
+@jit_part
 def _multiply(images, length, grads, tiles, taps, fresh, sums):
     """Add the products of all pixels' channels, eight at a time, and one vector of gradients over the tiles."""
     zero = splat(np.float32(0))
@@ -132,7 +132,7 @@ def _multiply(images, length, grads, tiles, taps, fresh, sums):
         store(w, 7 * LANES, a7)
 
 
-@jit
+@jit_part
 def _images_row(i, x, shape, corner, grid, first, last, window, step, to):
     """Transform row `i` of the positions of tiles number `first` to `last` of the images."""
     samples, height, width, channels = shape
@@ -157,7 +157,7 @@ def _images_row(i, x, shape, corner, grid, first, last, window, step, to):
         n, top, left = next_tile(n, top, left, rows, columns)
 
 
-@jit
+@jit_part
 def _gradients_row(i, grad, mask, masked, shape, grid, first, last, part, window, step, to):
     """Transform row `i` of the positions of tiles number `first` to `last`, for some panels of filters."""
     samples, height, width, count = shape

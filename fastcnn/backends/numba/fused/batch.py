@@ -215,7 +215,7 @@ def _clear(pointer, size):
         store(pointer, i, splat(np.float32(0.0)))
 
 
-@jit
+@jit_part
 def _learn_chunks(g, images, labels, order, start, stop, task, network, work, gradients, losses, hits):
     """The gradients of task `task`'s chunks of ``order[start:stop]``: forward and backward pass, block by block.
 
