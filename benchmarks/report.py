@@ -42,14 +42,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     path: Path | None = options.show
     if path is None:
-        found = run(workloads, options.peers, Plan(options.rounds, options.seconds), options.runs, console)
-        path = options.output or results.file_of(found.machine)
-        if options.add and path.exists():
-            before = results.Results.read(path)
+        path = options.output or results.file_of(results.machine()[0])
+        before = results.Results.read(path) if (options.add or options.again) and path.exists() else None
+        earlier = before.measured(workloads) if before is not None and options.again else []
+        plan = Plan(options.rounds, options.seconds)
+        found = run(workloads, options.peers, plan, options.runs, console, earlier)
+        if before is None:
+            found.write(path)
+        else:
             before.add(found)
             before.write(path)
-        else:
-            found.write(path)
         tables.show(found, console)
         console.print(f"Every sample is in {path}.", highlight=False, soft_wrap=True)
     else:
@@ -60,14 +62,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(
-    workloads: Sequence[Workload], peers: Sequence[str], plan: Plan, runs: int, console: Console
+    workloads: Sequence[Workload],
+    peers: Sequence[str],
+    plan: Plan,
+    runs: int,
+    console: Console,
+    before: Sequence[results.Row] = (),
 ) -> results.Results:
-    """Measure those workloads with those peers, `runs` times; the other peers appear as not measured."""
+    """Measure those workloads with those peers, `runs` times; the other peers appear as not measured.
+
+    `before` is what was measured in earlier runs: its choices of variants hold, and it is held against the last run.
+    """
     asked = [peer for name, peer in PEERS.items() if name in peers]
     others = [peer for name, peer in PEERS.items() if name not in peers]
     machine, versions = results.machine()
     found: list[results.Row] = []
-    earlier: list[results.Row] = []
+    earlier = [*before]
     with tempfile.TemporaryDirectory() as folder, console.status("") as status:
         status.update("the machine's limits, measured before and after")
         most = max(workload.threads for workload in workloads)
@@ -104,7 +114,7 @@ def run(
                 console.print(tables.line(hardest, rows), highlight=False)
     again = [measure_limits(limit.threads) for limit in limits]
     commit, date = results.commit(), results.now()
-    for row in (*found, *earlier):
+    for row in (*found, *earlier[len(before) :]):
         row.commit, row.date = commit, date
     return results.Results(
         machine=machine,
@@ -113,7 +123,7 @@ def run(
         date=date,
         protocol={
             **asdict(plan),
-            "runs": runs,
+            "runs": runs + bool(before),
             "order": "interleaved, one run of each participant a round, the first one rotating",
             "figure": "median of the rounds; spread is (slowest - quickest) / median",
             "threads": "each worker process is bound to as many processors as the workload has threads",
@@ -149,6 +159,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, metavar="FILE", help="instead of benchmarks/results/<machine>.json")
     parser.add_argument("--runs", type=_positive, default=1, help="of the whole, to see whether they agree (default 1)")
     parser.add_argument("--add", action="store_true", help="keep the file's other workloads")
+    parser.add_argument(
+        "--again", action="store_true", help="as --add, and hold the file's figures against the new ones: another run"
+    )
     parser.add_argument(
         "--write-readme", action="store_true", help="put the file's figures and pictures into README.md"
     )

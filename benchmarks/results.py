@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.workloads import WORKLOADS
+from benchmarks.peers.workloads import WORKLOADS, Workload
 
 ROOT = Path(__file__).parents[1]
 FOLDER = Path(__file__).with_name("results")
@@ -163,6 +163,11 @@ class Results:
     def rows_of(self, workload: str) -> list[Row]:
         """Everybody at one workload."""
         return [row for row in self.peers if row.workload == workload]
+
+    def measured(self, workloads: Iterable[Workload]) -> list[Row]:
+        """The measured rows of those workloads."""
+        names = {workload.name for workload in workloads}
+        return [row for row in self.peers if row.workload in names and (row.measured or row.tried)]
 
     def peak(self, threads: int) -> float | None:
         """GFLOP/s that so many threads reach at most, or None where that was not measured."""

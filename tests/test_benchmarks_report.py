@@ -163,6 +163,25 @@ def test_other_workloads_are_kept_when_some_are_measured_again() -> None:
         kept.add(new)
 
 
+def test_measuring_again_holds_the_new_figures_against_the_old_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, new = tmp_path / "machine.json", some_results([row("train-b1", "fastcnn", 128 * 4e-6)])
+    new.workloads = [WORKLOADS["train-b1"].to_json()]
+    some_results().write(path)
+
+    def run(*given: Any) -> Results:
+        new.earlier = given[-1]
+        return new
+
+    monkeypatch.setattr(report, "run", run)
+    assert report.main(["--workloads", "train-b1", "--again", "--output", str(path)]) == 0
+    found = Results.read(path)
+    assert [one.participant for one in found.rows_of("train-b1")] == ["fastcnn"]
+    assert [one.participant for one in found.earlier] == ["fastcnn", "torch", "im2col", "loops"]
+    assert len(found.rows_of(CONVOLUTION)) == 2
+
+
 def test_a_change_is_the_median_of_the_rounds() -> None:
     there = [{"a": 1.0, "b": 1.0, "gone": 1.0}, {"a": 2.0, "b": 1.0}, {"a": 1.0, "b": 1.0}]
     here = [{"a": 1.2, "b": 0.5, "new": 1.0}, {"a": 2.2, "b": 0.6}, {"a": 1.3, "b": 0.4}]
