@@ -1,4 +1,4 @@
-"""Kernels use no memory that was given back: in a process where such memory is overwritten and, if large, unmapped."""
+"""Memory of training: what was given back is not used, and not too much is taken."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="these settings are glibc's")
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs glibc's settings and Linux' units")
 
 TRAINING = """
 import numpy as np
@@ -32,7 +32,27 @@ for fused in (True, False):
 """
 
 
+#: Three steps of a recipe on all of MNIST's images; ends with the most memory that the process had, in kilobytes.
+RECIPE = """
+import resource
+from fastcnn import recipes
+from fastcnn.datasets import mnist
+
+model, (images, labels) = recipes.build_model("keras-convnet", seed=0), mnist.load_data()[0]
+for start in (0, 128, 256):
+    model.train_on_batch(images[start : start + 128, ..., None], labels[start : start + 128])
+model.predict(images[:1000, ..., None], verbose=0)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+def test_the_largest_recipe_takes_less_than_600_megabytes() -> None:
+    done = subprocess.run([sys.executable, "-c", RECIPE], capture_output=True, text=True, check=True)
+    assert int(done.stdout) * 1024 < 600e6
+
+
 def test_training_uses_no_memory_that_was_freed() -> None:
+    """In a process where such memory is overwritten and, if large, unmapped."""
     guarded = {**os.environ, "MALLOC_PERTURB_": "165", "MALLOC_MMAP_THRESHOLD_": "65536"}
     done = subprocess.run([sys.executable, "-c", TRAINING], env=guarded, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
