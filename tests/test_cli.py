@@ -195,6 +195,7 @@ def test_options_reach_the_training(run: Run, data: Path) -> None:
         assert losses(*option)[0] != usual[0], option
     assert losses("--backend", "im2col") == pytest.approx(usual, rel=1e-3)
     assert losses("--limit", 10_000) == usual
+    assert losses("--batch-size", 10**20) == losses("--batch-size", 300)
 
 
 @pytest.mark.parametrize(("limit", "expected"), [(7, (7, 7)), (100, (100, 80)), (1000, (300, 80))])
@@ -242,6 +243,21 @@ def test_a_read_only_folder_is_refused(run: Run, tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(commands, "_load", None)
     (tmp_path / "locked").mkdir(mode=0o500)
     refused(run("train", "--model", tmp_path / "locked" / "m.safetensors"), "Permission denied")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with a name, as POSIX has them")
+@pytest.mark.parametrize("option", ["--model", "--history"])
+def test_what_is_no_file_is_refused_and_stays(option: str, run: Run, tmp_path: Path) -> None:
+    """A rename would put a file in its place: as root, of /dev/null."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    refused(run("train", option, pipe), option, "Is a device or a pipe")
+    assert pipe.is_fifo()
+
+
+def test_two_outputs_in_one_file_are_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "_load", None)
+    refused(run("train", "--model", "a", "--history", "./a"), "--model a", "--history a")
 
 
 @pytest.mark.parametrize(

@@ -150,6 +150,9 @@ def train(
     outputs = [(name, path) for name, path in (("--model", model), ("--history", history), ("--plot", plot)) if path]
     for name, path in outputs:
         files.check_writable(name, path)
+    if len({path.resolve() for _, path in outputs}) < len(outputs):
+        given = " and ".join(f"{name} {path}" for name, path in outputs)
+        raise ArgumentError(f"{given}: expected a file for each of them")
 
     console = Console(quiet=quiet)
     if quiet:
