@@ -18,10 +18,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 from small_images import bars
 
 import fastcnn
 from fastcnn import recipes
+from fastcnn.backends.numba import jit
 from fastcnn.cli import commands, display, system
 from fastcnn.compare import Comparison, Row
 from fastcnn.models import load_model
@@ -325,7 +327,7 @@ def test_quiet_training_prints_nothing(run: Run, data: Path) -> None:
 def test_evaluate_prints_a_confusion_matrix(run: Run, model: Path, data: Path) -> None:
     result = run("evaluate", model, "--data", data)
     assert result.status == 0
-    for word in ("80 images", "loss", "accuracy", "±", "true class"):
+    for word in ("80 images", "loss", "accuracy", "±", "true class (rows), answer (columns)\n"):
         assert word in result.out
 
 
@@ -481,6 +483,16 @@ def test_without_a_cache_folder_it_works_and_warns_once(tmp_path: Path) -> None:
     assert "NUMBA_CACHE_DIR" in result.stdout
 
 
+@pytest.mark.parametrize(("folder", "line"), [(None, "compiling infer\n"), (Path(), "infer (kept for the next run)\n")])
+def test_kernels_are_said_to_be_kept_where_they_are(
+    folder: Path | None, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(jit, "cache_folder", lambda: folder)
+    monkeypatch.setattr(jit, "on_compile", lambda tell: tell("infer"))
+    commands._compiling(Console())
+    assert capsys.readouterr().out.endswith(line)
+
+
 def test_plot_without_matplotlib_says_what_to_install(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "_load", None)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
@@ -498,8 +510,9 @@ def test_version_and_help() -> None:
     for command in (["--version"], ["--help"], ["train", "--help"]):
         result = subprocess.run([sys.executable, "-m", "fastcnn", *command], capture_output=True, text=True, check=True)
         assert result.stdout.startswith(("fastcnn", "Usage: fastcnn"))
-    unwrapped = "".join(result.stdout.split())
-    assert ",".join(recipes.RECIPES).replace(",small", "orsmall") in unwrapped
+    unwrapped = " ".join(result.stdout.split())
+    for recipe in recipes.RECIPES.values():
+        assert f"{recipe.name} {recipe.description}" in unwrapped
 
 
 def test_error_lines_stay_one_line_whatever_a_file_is_called(run: Run) -> None:
