@@ -26,6 +26,9 @@ from fastcnn import recipes
 from fastcnn.backends.numba import jit
 from fastcnn.cli import commands, display, system
 from fastcnn.compare import Comparison, Row
+from fastcnn.datasets import load_idx_folder
+from fastcnn.layers import Conv2D, Dense, Flatten, MaxPooling2D
+from fastcnn.losses import SparseCategoricalCrossentropy
 from fastcnn.models import load_model
 
 KEYS = {"recipe", "backend", "seed", "threads", "n_train", "n_test", "seconds", "epochs"}
@@ -379,8 +382,6 @@ def test_predict_names_the_image_that_is_none_and_reads_the_others(run: Run, mod
 
 
 def test_a_model_without_rescaling_is_warned_of(run: Run, tmp_path: Path) -> None:
-    from fastcnn.layers import Conv2D, Dense, Flatten, MaxPooling2D
-
     network = fastcnn.Sequential(
         [Conv2D(2, 3, input_shape=(28, 28, 1)), MaxPooling2D(), Flatten(), Dense(4, activation="softmax")]
     )
@@ -388,6 +389,20 @@ def test_a_model_without_rescaling_is_warned_of(run: Run, tmp_path: Path) -> Non
     with pytest.warns(UserWarning, match="no Rescaling layer"):
         result = run("predict", tmp_path / "m.safetensors", digit_png(tmp_path / "1.png", 1))
     assert result.status == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*no Rescaling layer:UserWarning")
+def test_a_model_that_leaves_softmax_to_its_loss_gives_probabilities(run: Run, data: Path, tmp_path: Path) -> None:
+    network = fastcnn.Sequential([Flatten(input_shape=(12, 10)), Dense(4)], seed=1)
+    network.compile("sgd", SparseCategoricalCrossentropy(from_logits=True), ["accuracy"])
+    network.save(tmp_path / "m.safetensors")
+    _, (images, labels) = load_idx_folder(data)
+    result = run("evaluate", tmp_path / "m.safetensors", "--data", data, "--json")
+    assert json.loads(result.out)["loss"] == pytest.approx(network.evaluate(images, labels, verbose=0)[0], rel=1e-5)
+    network.compile("sgd", "mse")
+    network.save(tmp_path / "m.safetensors")
+    refused(run("evaluate", tmp_path / "m.safetensors", "--data", data), "m.safetensors: does not end in softmax")
+    refused(run("predict", tmp_path / "m.safetensors", "x.png"), "m.safetensors: does not end in softmax")
 
 
 def test_a_written_model_is_the_trained_one(model: Path, data: Path) -> None:

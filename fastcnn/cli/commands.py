@@ -20,7 +20,7 @@ import typer
 from typer.core import TyperCommand
 
 import fastcnn
-from fastcnn.errors import ArgumentError, FastcnnError
+from fastcnn.errors import ArgumentError, FastcnnError, ModelFileError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -320,11 +320,20 @@ def _load(folder: Path | None) -> Any:
 
 
 def _load_model(path: Path) -> Sequential:
-    """A model from its file; warn where it doesn't scale the pixels itself."""
-    from fastcnn.layers import Rescaling
+    """A model from its file, with softmax on top where its loss had it; warn where it doesn't scale the pixels itself.
+
+    Raises:
+        ModelFileError: it can't be read, or gives no probabilities.
+    """
+    from fastcnn.layers import Rescaling, Softmax
     from fastcnn.models import load_model
+    from fastcnn.stages import ends_in_softmax
 
     model = load_model(path)
+    if model.loss is not None and model.loss.from_logits:
+        model.add(Softmax())
+    if not ends_in_softmax(model.layers):
+        raise ModelFileError(f"{path}: does not end in softmax; expected a network that gives each class a probability")
     if not any(isinstance(layer, Rescaling) for layer in model.layers):
         warnings.warn(f"{path} has no Rescaling layer, so that its network gets pixels from 0 to 255", stacklevel=2)
     return model
