@@ -487,6 +487,19 @@ def test_after_warmup_nothing_is_left_to_compile(run: Run) -> None:
     assert "compiling" not in second.out
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["blog", "keras-convnet", "small-convnet"])
+def test_all_kernels_are_compiled_before_the_first_epoch(recipe: str, tmp_path: Path) -> None:
+    """So that the seconds of training are those of training."""
+    options = ["--limit", "500", "--batch-size", "64", "--epochs", "1"]
+    command = [sys.executable, "-m", "fastcnn", "train", recipe, *options]
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    before, _, after = result.stdout.partition("Epoch 1/1")
+    assert "compiling" in before
+    assert "compiling" not in after
+
+
 def test_without_a_cache_folder_it_works_and_warns_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     command = [sys.executable, "-m", "fastcnn", "info"]
