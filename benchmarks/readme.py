@@ -135,7 +135,8 @@ def _about_convolutions(results: Results) -> str:
     peak = results.peak(2)
     if peak is None:
         return f"{text}:"
-    return f"{text}; in per cent, the share of the {peak:,.0f} GFLOP/s that two cores reach in registers:"
+    share = f"in per cent, the share of the {peak:,.0f} GFLOP/s that two cores reach in registers"
+    return f"{text}; {share} (above 100%: Winograd's filtering multiplies less than is counted):"
 
 
 def _table(results: Results, workloads: Sequence[Workload], head: str, *, with_cores: bool) -> str:
@@ -239,6 +240,9 @@ def _distrust(results: Results) -> str:
     apart = "two runs agree on" if results.earlier else "the rounds agree on"
     if not found:
         return f"Within {NOISY:.0%} {apart} all {measured} figures."
-    rows = [f"- {row.workload}, {_name(row.participant)}: {why}" for row, why in found]
+    by_participant: dict[str, list[str]] = {}
+    for row, why in found:
+        by_participant.setdefault(_name(row.participant), []).append(f"{row.workload} ({why})")
+    rows = [f"- {participant}: {', '.join(named)}" for participant, named in by_participant.items()]
     head = f"Within {NOISY:.0%} {apart} all but {len(found)} of {measured} figures; these are not to be trusted"
     return "\n".join([f"<details><summary>{head}</summary>", "", *rows, "", "</details>"])

@@ -1,8 +1,9 @@
 """What Keras has and fastcnn has not, with what to use instead: for error messages, and nothing else.
 
-People change a script's `keras` to `fastcnn`. Where that asks for something that isn't here, the error names it and
-the nearest that is. It is an ImportError also where an attribute was asked for, because of an AttributeError
-``from fastcnn.layers import X`` would say no more than that it can't import X.
+People change a script's `keras` to `fastcnn`, or type first what PyTorch or scikit-learn taught them. Where that asks
+for something that isn't here, the error names it and the nearest that is. It is an ImportError also where an attribute
+was asked for, because of an AttributeError ``from fastcnn.layers import X`` would say no more than that it can't import
+X.
 """
 
 from __future__ import annotations
@@ -37,8 +38,10 @@ NAMES: dict[str, dict[str, str]] = {
     "fastcnn.layers": {
         "use Conv2D": (
             "SeparableConv2D DepthwiseConv2D SeparableConvolution2D Conv2DTranspose Convolution2DTranspose "
-            "Deconvolution2D LocallyConnected2D"
+            "Deconvolution2D LocallyConnected2D Conv2d"
         ),
+        "use Dense": "Linear",
+        "use MaxPooling2D": "MaxPool2d",
         _IMAGES_ONLY: (
             "Conv1D Convolution1D SeparableConv1D DepthwiseConv1D Conv1DTranspose MaxPooling1D MaxPool1D "
             "AveragePooling1D AvgPool1D GlobalMaxPooling1D GlobalMaxPool1D GlobalAveragePooling1D GlobalAvgPool1D "
@@ -113,8 +116,11 @@ MODULES: dict[str, str] = {
     "fastcnn.activations": "pass its name: activation='relu'",
     "fastcnn.applications": "build the network of fastcnn.layers",
     "fastcnn.constraints": "constraints are not available; clip gradients with the optimizer's clipnorm",
+    "fastcnn.keras": "it has Keras' names itself: import fastcnn as keras",
     "fastcnn.metrics": _ACCURACY,
+    "fastcnn.nn": _IMPORT_FROM_LAYERS,
     "fastcnn.ops": "use numpy",
+    "fastcnn.optim": "import optimizers from fastcnn.optimizers",
     "fastcnn.preprocessing": f"in place of ImageDataGenerator {_AUGMENTATION}",
     "fastcnn.random": "use numpy",
     "fastcnn.regularizers": _PENALTY,
@@ -144,6 +150,13 @@ METHODS = {
     "add_loss": "give compile a loss",
     "add_metric": _ACCURACY,
     "trainable_weights": "use get_weights()",
+    "parameters": "use get_weights()",
+    "state_dict": "use save(path)",
+    "load_state_dict": "use load_weights(path)",
+    "train": "use fit",
+    "forward": "use predict",
+    "score": "use evaluate",
+    "partial_fit": "use train_on_batch",
 }
 _CHANNELS = "channels come last: give images as x.transpose(0, 2, 3, 1)"
 #: Arguments that are not taken.

@@ -17,12 +17,11 @@ def check_writable(name: str, path: str | os.PathLike[str]) -> None:
         path: a file that may exist or not.
 
     Raises:
-        ArgumentError: the folder doesn't exist or can't be written to, or the path is a folder.
+        ArgumentError: the folder doesn't exist or can't be written to, or the path is a folder, a device or a pipe.
     """
     target = Path(os.path.realpath(path))
     try:
-        if target.is_dir():
-            raise IsADirectoryError(None, "Is a directory")
+        _check_replaceable(target)
         if target.exists() and not os.access(target, os.W_OK):
             raise PermissionError(None, "Permission denied")
         with tempfile.TemporaryFile(dir=target.parent):
@@ -45,6 +44,7 @@ def write(name: str, path: str | os.PathLike[str], content: bytes, error: type[F
     """
     target = Path(os.path.realpath(path))
     try:
+        _check_replaceable(target)
         descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
         try:
             with open(descriptor, "wb") as file:
@@ -58,6 +58,14 @@ def write(name: str, path: str | os.PathLike[str], content: bytes, error: type[F
             raise
     except (OSError, ValueError) as problem:
         raise _unwritable(name, path, problem, error) from None
+
+
+def _check_replaceable(target: Path) -> None:
+    """Raise an OSError where a rename would fail (a folder) or destroy what is no file (``/dev/null``, to root)."""
+    if target.is_dir():
+        raise IsADirectoryError(None, "Is a directory")
+    if target.exists() and not target.is_file():
+        raise OSError(None, "Is a device or a pipe")
 
 
 def _umask() -> int:

@@ -50,6 +50,11 @@ def raised(statement):
         ("from fastcnn.layers.convolutional import Conv2D", "convolutional", "fastcnn.layers"),
         ("from fastcnn.losses import BinaryCrossentropy", "BinaryCrossentropy", "SparseCategoricalCrossentropy"),
         ("from fastcnn.initializers import VarianceScaling", "VarianceScaling", "GlorotUniform"),
+        ("from fastcnn import keras", "keras", "import fastcnn as keras"),
+        ("from fastcnn.keras import layers", "keras", "import fastcnn as keras"),
+        ("import fastcnn.nn as nn", "nn", "fastcnn.layers"),
+        ("from fastcnn.layers import Linear", "Linear", "Dense"),
+        ("import fastcnn.optim", "optim", "fastcnn.optimizers"),
     ],
 )
 def test_the_error_names_it_and_what_to_use_instead(statement, name, instead):
@@ -112,6 +117,11 @@ def test_methods_that_models_lack(method):
     assert not hasattr(model, method)
     with pytest.raises(AttributeError, match=rf"Sequential has no attribute '{method}'; (use|give|pass) "):
         getattr(model, method)
+
+
+def test_models_are_not_called():
+    with pytest.raises(ArgumentError, match=r"sequential: models aren't called here; use predict\(x\)"):
+        fastcnn.Sequential()(np.ones((1, 3)))
 
 
 def test_everything_else_is_a_plain_error():

@@ -137,7 +137,9 @@ def test_rows_that_vary_are_named_and_where_there_were_two_runs_those_that_disag
     rows[4].seconds = [1e-4, 1e-4, 1.2e-4]
     once = some_results(rows)
     assert distrusted(once) == {("train-b1", "fastcnn"): "spread 39%", ("train-b128", "fastcnn"): "spread 20%"}
-    assert "Within 15% the rounds agree on all but 2 of 8 figures" in readme.section(once, Path("machine.json"))
+    text = readme.section(once, Path("machine.json"))
+    assert "Within 15% the rounds agree on all but 2 of 8 figures" in text
+    assert "\n- fastcnn: train-b1 (spread 39%), train-b128 (spread 20%)\n" in text
     earlier = [row("train-b1", "fastcnn", 128 * 3e-6), row("train-b1", "torch", 128 * 1.2e-4)]
     earlier += [row(CONVOLUTION, "fastcnn", 1.0), row(CONVOLUTION, "torch", 1.6)]
     twice = some_results(rows, earlier=earlier)

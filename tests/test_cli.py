@@ -18,12 +18,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 from small_images import bars
 
 import fastcnn
 from fastcnn import recipes
+from fastcnn.backends.numba import jit
 from fastcnn.cli import commands, display, system
 from fastcnn.compare import Comparison, Row
+from fastcnn.datasets import load_idx_folder
+from fastcnn.layers import Conv2D, Dense, Flatten, MaxPooling2D
+from fastcnn.losses import SparseCategoricalCrossentropy
 from fastcnn.models import load_model
 
 KEYS = {"recipe", "backend", "seed", "threads", "n_train", "n_test", "seconds", "epochs"}
@@ -195,6 +200,7 @@ def test_options_reach_the_training(run: Run, data: Path) -> None:
         assert losses(*option)[0] != usual[0], option
     assert losses("--backend", "im2col") == pytest.approx(usual, rel=1e-3)
     assert losses("--limit", 10_000) == usual
+    assert losses("--batch-size", 10**20) == losses("--batch-size", 300)
 
 
 @pytest.mark.parametrize(("limit", "expected"), [(7, (7, 7)), (100, (100, 80)), (1000, (300, 80))])
@@ -242,6 +248,21 @@ def test_a_read_only_folder_is_refused(run: Run, tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(commands, "_load", None)
     (tmp_path / "locked").mkdir(mode=0o500)
     refused(run("train", "--model", tmp_path / "locked" / "m.safetensors"), "Permission denied")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with a name, as POSIX has them")
+@pytest.mark.parametrize("option", ["--model", "--history"])
+def test_what_is_no_file_is_refused_and_stays(option: str, run: Run, tmp_path: Path) -> None:
+    """A rename would put a file in its place: as root, of /dev/null."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    refused(run("train", option, pipe), option, "Is a device or a pipe")
+    assert pipe.is_fifo()
+
+
+def test_two_outputs_in_one_file_are_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "_load", None)
+    refused(run("train", "--model", "a", "--history", "./a"), "--model a", "--history a")
 
 
 @pytest.mark.parametrize(
@@ -309,7 +330,7 @@ def test_quiet_training_prints_nothing(run: Run, data: Path) -> None:
 def test_evaluate_prints_a_confusion_matrix(run: Run, model: Path, data: Path) -> None:
     result = run("evaluate", model, "--data", data)
     assert result.status == 0
-    for word in ("80 images", "loss", "accuracy", "±", "true class"):
+    for word in ("80 images", "loss", "accuracy", "±", "true class (rows), answer (columns)\n"):
         assert word in result.out
 
 
@@ -361,8 +382,6 @@ def test_predict_names_the_image_that_is_none_and_reads_the_others(run: Run, mod
 
 
 def test_a_model_without_rescaling_is_warned_of(run: Run, tmp_path: Path) -> None:
-    from fastcnn.layers import Conv2D, Dense, Flatten, MaxPooling2D
-
     network = fastcnn.Sequential(
         [Conv2D(2, 3, input_shape=(28, 28, 1)), MaxPooling2D(), Flatten(), Dense(4, activation="softmax")]
     )
@@ -370,6 +389,20 @@ def test_a_model_without_rescaling_is_warned_of(run: Run, tmp_path: Path) -> Non
     with pytest.warns(UserWarning, match="no Rescaling layer"):
         result = run("predict", tmp_path / "m.safetensors", digit_png(tmp_path / "1.png", 1))
     assert result.status == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*no Rescaling layer:UserWarning")
+def test_a_model_that_leaves_softmax_to_its_loss_gives_probabilities(run: Run, data: Path, tmp_path: Path) -> None:
+    network = fastcnn.Sequential([Flatten(input_shape=(12, 10)), Dense(4)], seed=1)
+    network.compile("sgd", SparseCategoricalCrossentropy(from_logits=True), ["accuracy"])
+    network.save(tmp_path / "m.safetensors")
+    _, (images, labels) = load_idx_folder(data)
+    result = run("evaluate", tmp_path / "m.safetensors", "--data", data, "--json")
+    assert json.loads(result.out)["loss"] == pytest.approx(network.evaluate(images, labels, verbose=0)[0], rel=1e-5)
+    network.compile("sgd", "mse")
+    network.save(tmp_path / "m.safetensors")
+    refused(run("evaluate", tmp_path / "m.safetensors", "--data", data), "m.safetensors: does not end in softmax")
+    refused(run("predict", tmp_path / "m.safetensors", "x.png"), "m.safetensors: does not end in softmax")
 
 
 def test_a_written_model_is_the_trained_one(model: Path, data: Path) -> None:
@@ -454,6 +487,19 @@ def test_after_warmup_nothing_is_left_to_compile(run: Run) -> None:
     assert "compiling" not in second.out
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["blog", "keras-convnet", "small-convnet"])
+def test_all_kernels_are_compiled_before_the_first_epoch(recipe: str, tmp_path: Path) -> None:
+    """So that the seconds of training are those of training."""
+    options = ["--limit", "500", "--batch-size", "64", "--epochs", "1"]
+    command = [sys.executable, "-m", "fastcnn", "train", recipe, *options]
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    before, _, after = result.stdout.partition("Epoch 1/1")
+    assert "compiling" in before
+    assert "compiling" not in after
+
+
 def test_without_a_cache_folder_it_works_and_warns_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     command = [sys.executable, "-m", "fastcnn", "info"]
@@ -463,6 +509,16 @@ def test_without_a_cache_folder_it_works_and_warns_once(tmp_path: Path) -> None:
     assert result.stderr.count("\n") == 1
     assert "cache folder     none" in result.stdout
     assert "NUMBA_CACHE_DIR" in result.stdout
+
+
+@pytest.mark.parametrize(("folder", "line"), [(None, "compiling infer\n"), (Path(), "infer (kept for the next run)\n")])
+def test_kernels_are_said_to_be_kept_where_they_are(
+    folder: Path | None, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(jit, "cache_folder", lambda: folder)
+    monkeypatch.setattr(jit, "on_compile", lambda tell: tell("infer"))
+    commands._compiling(Console())
+    assert capsys.readouterr().out.endswith(line)
 
 
 def test_plot_without_matplotlib_says_what_to_install(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -482,8 +538,9 @@ def test_version_and_help() -> None:
     for command in (["--version"], ["--help"], ["train", "--help"]):
         result = subprocess.run([sys.executable, "-m", "fastcnn", *command], capture_output=True, text=True, check=True)
         assert result.stdout.startswith(("fastcnn", "Usage: fastcnn"))
-    unwrapped = "".join(result.stdout.split())
-    assert ",".join(recipes.RECIPES).replace(",small", "orsmall") in unwrapped
+    unwrapped = " ".join(result.stdout.split())
+    for recipe in recipes.RECIPES.values():
+        assert f"{recipe.name} {recipe.description}" in unwrapped
 
 
 def test_error_lines_stay_one_line_whatever_a_file_is_called(run: Run) -> None:

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
+from typer.core import TyperCommand
 
 import fastcnn
-from fastcnn.errors import ArgumentError, FastcnnError
+from fastcnn.errors import ArgumentError, FastcnnError, ModelFileError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -50,7 +51,17 @@ def main() -> None:
     app(prog_name="fastcnn")
 
 
-def command(function: Command) -> Command:
+class _WithRecipes(TyperCommand):
+    """A command whose help ends with the list of recipes; only then are they imported."""
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        from fastcnn import recipes
+
+        with formatter.section("Recipes"):
+            formatter.write_dl([(recipe.name, recipe.description) for recipe in recipes.RECIPES.values()])
+
+
+def command(function: Command, cls: type[TyperCommand] | None = None) -> Command:
     """Make a function a command whose errors are one line and whose exit status says what happened."""
 
     @functools.wraps(function)
@@ -64,7 +75,7 @@ def command(function: Command) -> Command:
             _complain("stopped by Ctrl-C")
             raise typer.Exit(INTERRUPTED) from None
 
-    app.command()(guarded)
+    app.command(cls=cls)(guarded)
     return function
 
 
@@ -96,11 +107,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of 
 ModelArgument = Annotated[Path, typer.Argument(metavar="MODEL", help="A file that `train --model` wrote.")]
 
 
-@command
+@functools.partial(command, cls=_WithRecipes)
 def train(
-    recipe: Annotated[
-        str, typer.Argument(help="blog, blog-softmax, blog-keras, keras-convnet or small-convnet.")
-    ] = "blog",
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="One of those below.")] = "blog",
     epochs: Annotated[int | None, typer.Option(help="Passes over the images.  [default: the recipe's]")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images a step.  [default: the recipe's]")] = None,
     learning_rate: Annotated[
@@ -124,7 +133,7 @@ def train(
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")] = False,
 ) -> None:
-    """Train a network: the tutorial's on all of MNIST, unless told otherwise."""
+    """Train a network, by default the tutorial's on all of MNIST."""
     from rich.console import Console
 
     from fastcnn import arguments, backends, callbacks, files, recipes, utils
@@ -150,6 +159,9 @@ def train(
     outputs = [(name, path) for name, path in (("--model", model), ("--history", history), ("--plot", plot)) if path]
     for name, path in outputs:
         files.check_writable(name, path)
+    if len({path.resolve() for _, path in outputs}) < len(outputs):
+        given = " and ".join(f"{name} {path}" for name, path in outputs)
+        raise ArgumentError(f"{given}: expected a file for each of them")
 
     console = Console(quiet=quiet)
     if quiet:
@@ -190,7 +202,7 @@ def train(
 
 @command
 def evaluate(model: ModelArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
-    """Measure a model on test images: loss, accuracy with its standard error, confusion matrix."""
+    """Measure a model on test images: loss, accuracy, confusion matrix."""
     from fastcnn.models import evaluation
 
     network = _load_model(model)
@@ -214,7 +226,7 @@ def predict(
     model: ModelArgument,
     images: Annotated[
         list[Path],
-        typer.Argument(metavar="IMAGE...", help="PNG or JPEG files, dark on light or light on dark."),
+        typer.Argument(metavar="IMAGE", help="PNG or JPEG files, dark on light or light on dark."),
     ],
 ) -> None:
     """Read the digit in each image."""
@@ -242,7 +254,11 @@ def compare(
     samples: Annotated[int, typer.Option(metavar="N", help="Steps of training, one image each.")] = 20,
     as_json: JsonOption = False,
 ) -> None:
-    """Train by the plain loops and by the fast path, and compare all that both compute."""
+    """Hold the fast path against the plain loops, number by number.
+
+    Trains by both from the same start and compares all that they compute with the bound that rounding has. The exit
+    status is 1 where anything exceeds its bound.
+    """
     from rich.console import Console
     from rich.progress import Progress
 
@@ -304,11 +320,20 @@ def _load(folder: Path | None) -> Any:
 
 
 def _load_model(path: Path) -> Sequential:
-    """A model from its file; warn where it doesn't scale the pixels itself."""
-    from fastcnn.layers import Rescaling
+    """A model from its file, with softmax on top where its loss had it; warn where it doesn't scale the pixels itself.
+
+    Raises:
+        ModelFileError: it can't be read, or gives no probabilities.
+    """
+    from fastcnn.layers import Rescaling, Softmax
     from fastcnn.models import load_model
+    from fastcnn.stages import ends_in_softmax
 
     model = load_model(path)
+    if model.loss is not None and model.loss.from_logits:
+        model.add(Softmax())
+    if not ends_in_softmax(model.layers):
+        raise ModelFileError(f"{path}: does not end in softmax; expected a network that gives each class a probability")
     if not any(isinstance(layer, Rescaling) for layer in model.layers):
         warnings.warn(f"{path} has no Rescaling layer, so that its network gets pixels from 0 to 255", stacklevel=2)
     return model
@@ -323,7 +348,8 @@ def _compiling(console: Console) -> AbstractContextManager[None]:
     """Say which kernel is being compiled: that is what the first run waits for."""
     from fastcnn.backends.numba import jit
 
-    return jit.on_compile(lambda name: console.print(f"compiling {name} (kept for the next run)", highlight=False))
+    kept = "" if jit.cache_folder() is None else " (kept for the next run)"
+    return jit.on_compile(lambda name: console.print(f"compiling {name}{kept}", highlight=False))
 
 
 def _print_json(content: Any) -> None:

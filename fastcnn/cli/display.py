@@ -23,8 +23,8 @@ BAR_WIDTH = 40
 
 def show_run(console: Console, run: RunResult, seconds: dict[str, float]) -> None:
     """The table at the end of training: ours, and what others published beside it."""
-    table = Table(box=None, pad_edge=False, title_justify="left")
-    table.add_column("")
+    table = Table(box=None, pad_edge=False)
+    table.add_column("", no_wrap=True)
     table.add_column("fastcnn", justify="right", style="bold")
     published = run.recipe.published
     for other in published:
@@ -44,7 +44,7 @@ def show_run(console: Console, run: RunResult, seconds: dict[str, float]) -> Non
         table.add_row(name, f"{seconds[name]:.2f} s", *blank)
     console.print()
     console.print(table)
-    note = "; a step of the loops as we measured it on 2 cores" if any(steps) else ""
+    note = "; a step of the loops as we measured it" if any(steps) else ""
     show_line(console, f"Beside ours: accuracies as published{note}.")
 
 
@@ -55,7 +55,8 @@ def show_evaluation(console: Console, evaluation: Evaluation) -> None:
     show_line(console, f"loss     {evaluation.loss:.4f}")
     show_line(console, f"accuracy {accuracy:.2f}% ± {error:.2f}% (standard error)")
     console.print()
-    table = Table(box=None, pad_edge=False, title="true class (rows), answer (columns)", title_justify="left")
+    show_line(console, "true class (rows), answer (columns)", style="italic")
+    table = Table(box=None, pad_edge=False)
     table.add_column("", style="bold")
     for answer in range(len(evaluation.confusion)):
         table.add_column(str(answer), justify="right")
@@ -80,8 +81,8 @@ def show_comparison(console: Console, comparison: Comparison) -> None:
     """A row for each quantity of each layer, then the speed of each rung."""
     table = Table(box=None, pad_edge=False)
     for heading in ("layer", "quantity"):
-        table.add_column(heading)
-    for heading in ("greatest difference", "bound", ""):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("differs by", "bound", ""):
         table.add_column(heading, justify="right")
     for row in comparison.layers:
         verdict = Text("ok", style="green") if row.ok else Text("EXCEEDED", style="bold red")

@@ -39,8 +39,6 @@ def write_file(
     target = Path(os.path.realpath(path))
     if target.suffix.lower() in (".h5", ".hdf5", ".keras"):
         warnings.warn(f"{path} is written in the safetensors format, whatever its name says", stacklevel=4)
-    if target.exists() and not target.is_file():
-        raise ModelFileError(f"{path}: is not a regular file; give the name of a file to write")
     metadata = {_KEY: json.dumps({"format": FORMAT, **description}, allow_nan=False)}
     arrays = {name: np.ascontiguousarray(array) for name, array in weights.items()}
     files.write("model", path, to_bytes(arrays, metadata), ModelFileError)

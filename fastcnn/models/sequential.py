@@ -188,6 +188,7 @@ class Sequential(Stack):
         samples = replace(samples, images=plan.prepare(samples.images))
         if validation is not None:
             validation = replace(validation, images=plan.prepare(validation.images))
+        size = min(size, len(samples))
         steps = math.ceil(len(samples) / size)
         params = {"epochs": epochs, "steps": steps, "samples": len(samples), "batch_size": size}
         self.stop_training = False

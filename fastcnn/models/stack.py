@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -58,6 +58,14 @@ class Stack:
             instead = absent.advice("Sequential", name)
             advice = "" if instead is None else f"; {instead}"
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}{advice}", name=name, obj=self)
+
+    def __call__(self, *inputs: object) -> NoReturn:
+        """``model(x)``, as Keras and PyTorch have it, isn't available.
+
+        Raises:
+            ArgumentError: always.
+        """
+        raise ArgumentError(f"{self.name}: models aren't called here; use predict(x)")
 
     def changed(self) -> None:
         """Called after every change of the structure."""

@@ -129,6 +129,10 @@ def ends_in_softmax(layers: Sequence[Layer]) -> bool:
 _quiet = np.errstate(over="ignore", invalid="ignore")
 
 
+#: Images that warming up compiled kernels takes besides a single one: enough for those that pay off for many only.
+WARM_UP = 32
+
+
 class StagePlan:
     """Stages from the images to the outputs; a softmax at the end is left to the loss where that takes logits.
 
@@ -155,8 +159,9 @@ class StagePlan:
     @_quiet
     def warm_up(self, images: Array, labels: Labels, batch_size: int, optimizer: Optimizer) -> None:
         with self.unchanged_generators():
-            outputs = self.forward(images, np.arange(1), training=True, keep=True)
-        self.backward(self.objective.measure(outputs, labels[:1])[1])
+            for count in sorted({1, min(batch_size, len(labels), 1 if self._kernels is None else WARM_UP)}):
+                outputs = self.forward(images, np.arange(count), training=True, keep=True)
+                self.backward(self.objective.measure(outputs, labels[:count])[1])
         for parameter in [p for stage in self.stages for p in stage.parameters][:1]:
             optimizer.warm_up(parameter, self._kernels)
 
