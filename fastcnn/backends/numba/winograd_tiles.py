@@ -60,7 +60,7 @@ def pays(kernel: tuple[int, ...], output: tuple[int, ...], side: int) -> bool:
     return (
         (kernel_height, kernel_width) == (3, 3)
         and min(channels, count) >= LANES
-        and samples * tiles >= 4 * TILES  # or the transform of the filters does not pay
+        and side * samples * tiles >= 64  # or the transform of the filters does not pay
         and 9 * height * width >= 1.5 * (side + 2) ** 2 * tiles  # few tiles that reach over the output
     )
 
