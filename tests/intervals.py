@@ -6,7 +6,7 @@ gives its output's, forwards and then backwards, by these rules; nothing in them
 * A sum of n products whose factors carry errors da and db is off by at most (1 + gamma(n)) sum (|a| + da)(|b| + db)
   - sum |a||b| (see `tolerance.py`). Both sums are the operation itself on absolute values. Batch normalisation, the
   losses and softmax's gradient are such sums too, written out.
-* Convolutions that the numba backend computes by Winograd's have the sums of `winograd_bounds.py`, too.
+* Convolutions that the numba backend computes by Winograd's have the bounds of `winograd_bounds.py`, too.
 * A smooth activation passes on its input's error times the greatest slope there is, and its derivative's error is
   the input's times the greatest second derivative; 4 eps of its own are added, as in `tolerance.py`.
 * Where float32 may decide otherwise than the truth, everything that hangs on the decision is uncertain: a relu whose
@@ -31,6 +31,7 @@ from tolerance import gamma
 
 from fastcnn import layers as kinds
 from fastcnn.backends import im2col as ops
+from fastcnn.backends.numba import conv_pool
 from fastcnn.layers import Layer
 from fastcnn.losses import MeanSquaredError
 
@@ -202,15 +203,15 @@ def _conv2d(layer: Any, x: Interval, is_pooled: bool) -> tuple[Interval, Backwar
         )
         return grad_x, grads[: 1 + len(biases)]
 
-    ways = [(winograd_bounds.forward, winograd_bounds.SMALL)]
-    if is_pooled:
-        ways.append((winograd_bounds.pooled, winograd_bounds.LARGE))
-    found = products(y, low, high, kernel[..., 0].size + 1)
-    for magnitudes_of, transforms in ways:
-        magnitudes = magnitudes_of(x.high, sizes, *steps, y.shape[1:3])
-        if magnitudes is not None and size is not None:
-            magnitudes += size
-        found = _either(found, high - low, magnitudes, winograd_bounds.roundings(kernel.shape[2], transforms))
+    found, shape = products(y, low, high, kernel[..., 0].size + 1), y.shape[1:3]
+    magnitudes = winograd_bounds.forward(x.high, sizes, *steps, shape)
+    if magnitudes is not None and size is not None:
+        magnitudes += size
+    found = _either(found, high - low, magnitudes, winograd_bounds.roundings(kernel.shape[2]))
+    maxima = (len(y), *(extent // 2 for extent in shape), y.shape[3])
+    if is_pooled and tuple(layer.strides) == (1, 1) and conv_pool.uses_winograd(kernel.shape, maxima):
+        errors = high - low + winograd_bounds.pooled(*x, kernel, bias, padding, shape)
+        found = Interval(y, np.maximum(found.radius, errors))
     return found, backward
 
 
