@@ -26,9 +26,11 @@ from fastcnn.backends.numba.simd import LANES, address, load, maximum, shifted, 
 from fastcnn.backends.numba.winograd_tiles import (
     TILES,
     Corner,
+    ask_for,
     groups_of,
     multiply,
     next_tile,
+    pixels_of,
     tile_at,
     weights_of,
     window_at,
@@ -216,6 +218,9 @@ def _forward(x, kept, corner, grid, steps, filters, layout, start, least, scratc
         first, last = blocks * group // groups * TILES, min(blocks * (group + 1) // groups * TILES, total)
         place = (rows, columns, first, last)
         _transform_group(images, length, corner, place, window, tile_step, tiles)
+        outputs, stop = pixels_of(y.shape, place, 2, 0, 2)
+        ahead = (rows, columns, min(last, total - 1), min(2 * last - first, total))
+        pixels, pixels_stop = pixels_of(x.shape, ahead, 2, corner[0], 4)
         for panel in range((count + LANES - 1) // LANES):
             weights, step = shifted(address(filters), panel * _POSITIONS * channels * LANES), channels * LANES
             if weight_step > 0:
@@ -223,6 +228,10 @@ def _forward(x, kept, corner, grid, steps, filters, layout, start, least, scratc
                 taps = shifted(address(filters), panel * layout[0])
                 _transform_panel(taps, layout[1], layout[2], channels, step, weights)
             for s in range(_POSITIONS):
+                if panel == 0:
+                    ask_for(address(y), outputs * count, stop * count, s, _POSITIONS)
+                part, parts = panel * _POSITIONS + s, (count + LANES - 1) // LANES * _POSITIONS
+                ask_for(address(x), pixels * channels, pixels_stop * channels, part, parts)
                 at, to = shifted(tiles, s * tile_step), shifted(products, s * product_step)
                 multiply(at, length, last - first, channels, shifted(weights, s * step), to)
             bias, lanes = load(address(start), panel * LANES), count - panel * LANES

@@ -35,13 +35,15 @@ from numpy.typing import NDArray
 from fastcnn.backends.numba.conv_kernels import put_pooled
 from fastcnn.backends.numba.jit import jit_inline, jit_part, parallel_jit
 from fastcnn.backends.numba.packing import FloatArray, Workspace, padded_width
-from fastcnn.backends.numba.simd import LANES, address, fma, load, prefetch, shifted, splat, store
+from fastcnn.backends.numba.simd import LANES, address, fma, load, shifted, splat, store
 from fastcnn.backends.numba.winograd_tiles import (
     TILES,
     Corner,
+    ask_for,
     groups_of,
     multiply,
     next_tile,
+    pixels_of,
     tile_at,
     weights_of,
     window_at,
@@ -238,38 +240,6 @@ def _put_maxima(products, step, start, floor, lanes, shape, stride, place, y, wi
         n, row, column = next_tile(n, row, column, rows, columns)
 
 
-@jit_part
-def _ask_for(pointer, bounds, part, line):
-    """Prefetch one of 36 parts of what is between two bounds, of cache lines that have `line` elements."""
-    first, last = bounds
-    size = last - first
-    for k in range(first + size * part // _POSITIONS, first + size * (part + 1) // _POSITIONS, line):
-        prefetch(pointer, k)
-
-
-@jit_inline
-def _pixels_of(shape, corner, place):
-    """The first and the last of the floats of the images that a group of tiles reads, or some more."""
-    _, height, width, channels = shape
-    rows, columns, first, last = place
-    n, row, _ = tile_at(first, rows, columns)
-    begin = (n * height + _OUTPUTS * row + max(0, corner[0])) * width * channels
-    n, row, _ = tile_at(last - 1, rows, columns)
-    end = n * height + min(height, _OUTPUTS * row + corner[0] + _SIDE)
-    return begin, end * width * channels
-
-
-@jit_inline
-def _maxima_of(shape, place):
-    """The first and last pixel of the maxima of a group of tiles, or some more."""
-    _, height, width, _ = shape
-    rows, columns, first, last = place
-    n, row, _ = tile_at(first, rows, columns)
-    begin = (n * height + 2 * row) * width
-    n, row, _ = tile_at(last - 1, rows, columns)
-    return begin, (n * height + min(height, 2 * row + 2)) * width
-
-
 @parallel_jit
 def _forward(x, corner, grid, steps, filters, layout, start, least, scratch, y, winners):
     """Convolve group after group of tiles.
@@ -295,8 +265,9 @@ def _forward(x, corner, grid, steps, filters, layout, start, least, scratch, y, 
         first, last = blocks * group // groups * TILES, min(blocks * (group + 1) // groups * TILES, total)
         place = (rows, columns, first, last)
         _transform_group(images, length, corner, place, spare, tile_step, tiles)
-        next_pixels = _pixels_of(x.shape, corner, (rows, columns, min(last, total - 1), min(2 * last - first, total)))
-        pixel, end = _maxima_of(y.shape, place)
+        maxima, stop = pixels_of(y.shape, place, 2, 0, 2)
+        ahead = (rows, columns, min(last, total - 1), min(2 * last - first, total))
+        pixels, pixels_stop = pixels_of(x.shape, ahead, _OUTPUTS, corner[0], _SIDE)
         for panel in range((count + LANES - 1) // LANES):
             weights, step = shifted(address(filters), panel * _POSITIONS * channels * LANES), channels * LANES
             if weight_step > 0:
@@ -305,9 +276,10 @@ def _forward(x, corner, grid, steps, filters, layout, start, least, scratch, y, 
                 _transform_panel(taps, layout[1], layout[2], channels, step, weights)
             for s in range(_POSITIONS):
                 if panel == 0:
-                    _ask_for(address(y), (pixel * count, end * count), s, 16)
-                    _ask_for(address(winners), (pixel * stride, end * stride), s, 64)
-                    _ask_for(address(x), next_pixels, s, 16)
+                    ask_for(address(y), maxima * count, stop * count, s, _POSITIONS)
+                    ask_for(address(winners), maxima * stride, stop * stride, s, _POSITIONS)
+                part, parts = panel * _POSITIONS + s, (count + LANES - 1) // LANES * _POSITIONS
+                ask_for(address(x), pixels * channels, pixels_stop * channels, part, parts)
                 at, to = shifted(tiles, s * tile_step), shifted(products, s * product_step)
                 multiply(at, length, last - first, channels, shifted(weights, s * step), to)
             bias, lanes = load(address(start), panel * LANES), count - panel * LANES

@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from fastcnn.backends.numba.conv_filters import packed_filters
 from fastcnn.backends.numba.jit import jit_inline, jit_part
 from fastcnn.backends.numba.packing import FloatArray, Workspace, float32, padded_width
-from fastcnn.backends.numba.simd import LANES, above, fma, load, select, shifted, splat, store
+from fastcnn.backends.numba.simd import LANES, above, fma, load, prefetch, select, shifted, splat, store
 
 #: Tiles that are multiplied together, one accumulator each.
 TILES = 8
 
 #: Tiles of a group, at most: more would gain nothing.
-_GROUP_TILES = 64
+_GROUP_TILES = 48
 
 #: Floats of a group of transformed tiles, at most: half of a second-level cache of 1 MB.
 _GROUP_FLOATS = 1 << 17
@@ -162,6 +162,28 @@ def window_at(images, corner, side, spare):
         to = shifted(spare, i * side * length)
         copy_pixels(image, mask, masked, (height, width, channels), top + i, left, side, length, to)
     return spare, side * length, length
+
+
+@jit_inline
+def pixels_of(shape, place, step, corner, side):
+    """The first and last pixel that a group of tiles covers, or some more: `side` rows from ``step * row + corner``.
+
+    `place` are the rows and columns of tiles in an image, and the first and last tile of the group.
+    """
+    _, height, width, _ = shape
+    rows, columns, first, last = place
+    n, row, _ = tile_at(first, rows, columns)
+    begin = n * height + max(0, step * row + corner)
+    n, row, _ = tile_at(last - 1, rows, columns)
+    return begin * width, (n * height + min(height, step * row + corner + side)) * width
+
+
+@jit_inline
+def ask_for(pointer, first, last, part, parts):
+    """Prefetch one of some equal parts of what is between two elements, while something else is computed."""
+    size = last - first
+    for k in range(first + size * part // parts, first + size * (part + 1) // parts, 16):  # 64 bytes, or 16
+        prefetch(pointer, k)
 
 
 @jit_part
