@@ -1,23 +1,22 @@
 """Winograd's F(4x4, 3x3) for 3x3 convolutions with stride 1 and 2x2 max-pooling: 36 multiplications for 144.
 
-Four pooling windows, 4x4 outputs, are one tile, over 6x6 pixels; see `winograd_tiles`. The plain version is in
-`conv_pool_direct`. For 26x26x32 to 64 filters that takes 0.42 of its time, 0.58 of what tiles of 2x2 outputs take.
+Four pooling windows, 4x4 outputs, are one tile, over 6x6 pixels; see `winograd_tiles`. Tiles of one window, as in
+`winograd`, took 1.5 to 1.7 times as long, or as long where the outputs are 10x10 and four tiles of nine reach over
+them. The plain version is `conv_pool_direct`.
 
-Pixels are taken for the values of polynomials, and those multiplied, at the points 0, 1, -1, 1/2, -2 and infinity. Of
-the sets with powers of two this one has the smallest errors, two thirds of what the usual 0, +-1, +-2 give (B. Barabasz
-et al., "Error Analysis and Improving the Accuracy of Winograd Convolution for Deep Neural Networks", 2020).
+Transforms are values of polynomials at the points 0, 1, -1, 1/2, -2 and infinity. Errors are two thirds of what the
+usual 0, 1, -1, 2, -2 give (B. Barabasz et al., "Error Analysis and Improving the Accuracy of Winograd Convolution for
+Deep Neural Networks", 2020), for a few more additions. Beside a direct sum's they are, for random pixels, without and
+with ReLU:
 
-What it costs: errors, beside those of a direct sum, for random pixels with ReLU and without:
-
-=========  ===========  ===========
-channels   root mean    greatest
-           square
-=========  ===========  ===========
-32         2.0 to 2.3   1.9 to 2.8
-64         1.5 to 1.9   1.6 to 1.9
-128        1.1 to 1.4   0.9 to 1.2
-256        0.9 to 1.0   0.6 to 0.9
-=========  ===========  ===========
+========  ================  ============
+channels  root mean square  greatest
+========  ================  ============
+32        2.0, 2.4          2.6, 1.9
+64        1.5, 1.8          2.1, 1.5
+128       1.1, 1.3          0.9, 1.0
+256       0.9, 1.1          0.6, 0.8
+========  ================  ============
 
 Where pixels are the same over a tile in one direction or both, all positions in that direction are zero but one, and
 the outputs are equal to the last bit, as they should be: maxima that are equal for that reason are found equal. What is
@@ -89,6 +88,7 @@ def forward(
 
 @jit_inline
 def _tap_sums(g0, g1, g2):
+    """Three taps as a polynomial's coefficients: its values at the six points, each with the factor that is its own."""
     even = g0 + g2
     at_half = fma(splat(np.float32(0.25)), g2, fma(splat(np.float32(0.5)), g1, g0))
     at_minus_two = fma(splat(np.float32(4)), g2, fma(splat(np.float32(-2)), g1, g0))
@@ -176,6 +176,7 @@ def _transform_tile(window, row, pixel, length, step, tile, spare):
 
 @jit_inline
 def _product_sums(m0, m1, m2, m3, m4, m5):
+    """Four outputs: the sums of the products, times the points' powers 0 to 3."""
     even, odd = m1 + m2, m1 - m2
     return (
         m0 + even + (m3 + m4),
@@ -247,8 +248,8 @@ def _forward(x, corner, grid, steps, filters, layout, start, least, scratch, y, 
     `filters` are transformed, (panels, 36, C, LANES), or if ``steps[2]`` is not zero transformed here: `layout` tells
     how many floats further on there is the next panel, the next tap and the next channel.
 
-    While the first panel is multiplied, the memory that the group's maxima go to and the pixels of the next group
-    are asked for: without that 26x26x32 to 64 filters takes a sixth longer.
+    While a core multiplies, it asks for the memory of what will be written and read next: the group's maxima, and the
+    next group's pixels. Without that 26x26x32 to 64 filters takes a sixth longer.
     """
     channels, count, stride = x.shape[3], y.shape[3], winners.shape[3]
     rows, columns, groups = grid
