@@ -6,9 +6,9 @@ Four neighbouring outputs are one tile, over 4x4 pixels; see `winograd_tiles`. T
 What it costs: the theorem of a plain sum, that each output is as near to the truth as its own products are large,
 holds with products of sums of taps instead. In practice the error is smaller, because only C numbers are added, 16 at
 a time, and not 9 C one after the other: for 32 to 256 random channels, with ReLU and without, 0.2 to 0.7 of the direct
-sum's root mean square error and 0.1 to 0.4 of its greatest. Where pixels are the same over a tile in one direction or both, their
-differences are zeros and the outputs are equal to the last bit, as they should be: maxima that are equal for that
-reason are found equal. What is not finite spreads over the four outputs of its tile.
+sum's root mean square error and 0.1 to 0.4 of its greatest. Where pixels are the same over a tile in one direction or
+both, their differences are zeros and the outputs are equal to the last bit, as they should be. What is not finite
+spreads over the four outputs of its tile.
 """
 
 from __future__ import annotations
