@@ -180,9 +180,9 @@ def pixels_of(shape, place, step, corner, side):
 
 @jit_inline
 def ask_for(pointer, first, last, part, parts):
-    """Prefetch one of some equal parts of what is between two elements, while something else is computed."""
+    """Prefetch one of `parts` equal parts of what is between two elements: all at once would wait for memory."""
     size = last - first
-    for k in range(first + size * part // parts, first + size * (part + 1) // parts, 16):  # 64 bytes, or 16
+    for k in range(first + size * part // parts, first + size * (part + 1) // parts, 16):  # a cache line of floats
         prefetch(pointer, k)
 
 
