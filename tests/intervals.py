@@ -6,7 +6,7 @@ gives its output's, forwards and then backwards, by these rules; nothing in them
 * A sum of n products whose factors carry errors da and db is off by at most (1 + gamma(n)) sum (|a| + da)(|b| + db)
   - sum |a||b| (see `tolerance.py`). Both sums are the operation itself on absolute values. Batch normalisation, the
   losses and softmax's gradient are such sums too, written out.
-* Convolutions that the numba backend computes by Winograd's have the sums of `winograd_bounds.py`, too.
+* Convolutions that the numba backend computes by Winograd's have the bounds of `winograd_bounds.py`, too.
 * A smooth activation passes on its input's error times the greatest slope there is, and its derivative's error is
   the input's times the greatest second derivative; 4 eps of its own are added, as in `tolerance.py`.
 * Where float32 may decide otherwise than the truth, everything that hangs on the decision is uncertain: a relu whose
@@ -31,6 +31,7 @@ from tolerance import gamma
 
 from fastcnn import layers as kinds
 from fastcnn.backends import im2col as ops
+from fastcnn.backends.numba import conv_pool
 from fastcnn.layers import Layer
 from fastcnn.losses import MeanSquaredError
 
@@ -95,7 +96,8 @@ def run(
     z, backwards = exact(x), []
     takes_logits = not isinstance(loss, MeanSquaredError)
     for place, layer in enumerate(layers):
-        z, backward = _forward(layer, z, training, masks.get(place))
+        is_pooled = any(isinstance(follower, kinds.MaxPooling2D) for follower in layers[place + 1 : place + 3])
+        z, backward = _forward(layer, z, training, masks.get(place), is_pooled)
         backwards.append(backward)
         name, slope = _activation(layer)
         last = place == len(layers) - 1
@@ -122,11 +124,13 @@ def _activation(layer: Any) -> tuple[str, float]:
     return "softmax" if isinstance(layer, kinds.Softmax) else getattr(layer, "activation", "linear"), 0.0
 
 
-def _forward(layer: Any, x: Interval, training: bool, mask: np.ndarray | None) -> tuple[Interval, Backward]:
+def _forward(
+    layer: Any, x: Interval, training: bool, mask: np.ndarray | None, is_pooled: bool
+) -> tuple[Interval, Backward]:
     """All of a layer but its activation."""
     shape = x.value.shape
     if isinstance(layer, kinds.Conv2D):
-        return _conv2d(layer, x)
+        return _conv2d(layer, x, is_pooled)
     if isinstance(layer, kinds.Dense):
         return _dense(layer, x)
     if isinstance(layer, kinds.BatchNormalization):
@@ -171,7 +175,7 @@ def _weights(layer: Layer) -> list[np.ndarray]:
     return [weight.astype(np.float64) for weight in layer.get_weights()]
 
 
-def _conv2d(layer: Any, x: Interval) -> tuple[Interval, Backward]:
+def _conv2d(layer: Any, x: Interval, is_pooled: bool) -> tuple[Interval, Backward]:
     kernel, *biases = _weights(layer)
     padding = border(layer, x.value.shape)
     sizes, steps = np.abs(kernel), (layer.strides, padding)
@@ -193,24 +197,29 @@ def _conv2d(layer: Any, x: Interval) -> tuple[Interval, Backward]:
             ((images, kernel.shape[3]), (filters, tiles), (None, 0)),
             strict=True,
         )
-        grad_x, *grads = (_either(*part) for part in parts)
+        grad_x, *grads = (
+            _either(products(value, low, high, terms), high - low, magnitudes, winograd_bounds.roundings(count))
+            for value, low, high, terms, (magnitudes, count) in parts
+        )
         return grad_x, grads[: 1 + len(biases)]
 
-    magnitudes = winograd_bounds.forward(x.high, sizes, *steps, y.shape[1:3])
+    found, shape = products(y, low, high, kernel[..., 0].size + 1), y.shape[1:3]
+    magnitudes = winograd_bounds.forward(x.high, sizes, *steps, shape)
     if magnitudes is not None and size is not None:
         magnitudes += size
-    return _either(y, low, high, kernel[..., 0].size + 1, (magnitudes, kernel.shape[2])), backward
+    found = _either(found, high - low, magnitudes, winograd_bounds.roundings(kernel.shape[2]))
+    maxima = (len(y), *(extent // 2 for extent in shape), y.shape[3])
+    if is_pooled and tuple(layer.strides) == (1, 1) and conv_pool.uses_winograd(kernel.shape, maxima):
+        errors = high - low + winograd_bounds.pooled(*x, kernel, bias, padding, shape)
+        found = Interval(y, np.maximum(found.radius, errors))
+    return found, backward
 
 
-def _either(
-    value: np.ndarray, low: np.ndarray, high: np.ndarray, roundings: int, winograds: tuple[np.ndarray | None, int]
-) -> Interval:
-    """`products`, with the greater of its radius and that of Winograd's sums: which it is depends on the backend."""
-    found, (magnitudes, terms) = products(value, low, high, roundings), winograds
+def _either(found: Interval, errors: np.ndarray, magnitudes: np.ndarray | None, roundings: int) -> Interval:
+    """`found`, with the greater of its radius and that of Winograd's sums: which it is depends on the backend."""
     if magnitudes is None:
         return found
-    radius = high - low + gamma(winograd_bounds.roundings(terms), U) * magnitudes
-    return Interval(value, np.maximum(found.radius, radius))
+    return Interval(found.value, np.maximum(found.radius, errors + gamma(roundings, U) * magnitudes))
 
 
 def _dense(layer: Any, x: Interval) -> tuple[Interval, Backward]:

@@ -6,10 +6,9 @@ import numba
 import numpy as np
 import pytest
 import winograd_bounds
-from tolerance import gamma
 
 from fastcnn.backends import im2col
-from fastcnn.backends.numba import conv_pool, conv_pool_lists, winograd
+from fastcnn.backends.numba import conv_pool, conv_pool_lists
 from fastcnn.backends.numba.packing import Workspace
 from fastcnn.backends.numba.simd import LANES
 
@@ -17,7 +16,7 @@ NONE = ((0, 0), (0, 0))
 SHAPES = [
     # images, channels, filters, margin
     ((4, 8, 8), LANES, LANES, NONE),
-    ((3, 9, 11), LANES + 1, 2 * LANES + 3, NONE),
+    ((5, 9, 11), LANES + 1, 2 * LANES + 3, NONE),
     ((5, 12, 12), LANES + LANES // 2, 2 * LANES, NONE),
     ((5, 6, 7), 2 * LANES, LANES, ((1, 1), (1, 1))),
     ((40, 4, 4), LANES + 3, LANES + 1, ((0, 2), (1, 0))),
@@ -34,9 +33,9 @@ def drawn(size, channels, count):
 def products_bound(x, filters, bias, padding):
     """The greatest rounding bound of each pooling window of Winograd's convolution, (N, OH // 2, OW // 2, F)."""
     rows, columns = ((extent + sum(side) - 2) // 2 for extent, side in zip(x.shape[1:3], padding, strict=True))
-    magnitudes = winograd_bounds.outputs(x, filters, padding, (2 * rows, 2 * columns)) + np.abs(bias)
-    windows = magnitudes.reshape(len(x), rows, 2, columns, 2, -1).max(axis=(2, 4))
-    return gamma(winograd_bounds.roundings(filters.shape[2]), 2.0**-24) * windows
+    arguments = (part.astype(float) for part in (filters, bias))
+    bound = winograd_bounds.pooled(x, np.zeros(x.shape), *arguments, padding, (2 * rows, 2 * columns))
+    return bound.reshape(len(x), rows, 2, columns, 2, -1).max(axis=(2, 4))
 
 
 @pytest.mark.parametrize(("size", "channels", "count", "padding"), SHAPES)
@@ -44,7 +43,7 @@ def products_bound(x, filters, bias, padding):
 def test_winograds_maxima_are_within_their_bound(size, channels, count, padding, relu):
     x, filters, bias = drawn(size, channels, count)
     y, winners = conv_pool.conv_pool_forward(x, filters, bias, padding, relu, Workspace())
-    assert winograd.pays(filters.shape, (len(x), 2 * y.shape[1], 2 * y.shape[2], count))
+    assert conv_pool.uses_winograd(filters.shape, y.shape)
     exact = im2col.conv2d_forward(x.astype(float), filters.astype(float), bias.astype(float), (1, 1), padding)
     bound = products_bound(x, filters, bias, padding)
     rows, columns = y.shape[1:3]

@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import winograd_bounds
+from winograd_bounds import gamma as gamma
 
 from fastcnn.backends import reference
 
@@ -133,11 +134,6 @@ def worst(actual: Sequence[np.ndarray], expected: Sequence[Truth], what: object)
             )
         fractions.append(np.max(error / np.where(bound == 0, 1, bound)))
     return max(fractions)
-
-
-def gamma(terms: int, u: float) -> float:
-    """Return Higham's gamma(n): the relative error that n roundings can add up to."""
-    return terms * u / (1 - terms * u)
 
 
 def _bounds(operation: str, arguments: Sequence[Any], precision: np.finfo[Any], source: ModuleType) -> list[np.ndarray]:

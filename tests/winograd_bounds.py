@@ -9,6 +9,9 @@ algorithm with the absolute values of its arguments and of its coefficients. Rou
   (halves are exact);
 * its product, and the additions over the channels, or over the tiles for a filter's gradient;
 * two in each of the two steps of the last transform, and one where the bias is added.
+
+F(4x4, 3x3), where maxima are taken, cancels more, and that bound would tell little. `pooled` follows the errors from
+one step to the next: each is a sum of products whose factors are off already.
 """
 
 from __future__ import annotations
@@ -21,12 +24,34 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from fastcnn.backends.numba import conv
 
-#: The absolute values of the coefficients that transform pixels, taps and products.
+#: The absolute values of the coefficients that transform pixels, taps and products: F(2x2, 3x3).
 PIXELS = np.array([[1, 0, 1, 0], [0, 1, 1, 0], [0, 1, 1, 0], [0, 1, 0, 1]])
 TAPS = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0.5], [0, 0, 1]])
 PRODUCTS = np.array([[1, 1, 1, 0], [0, 1, 1, 1]])
 
+#: The coefficients themselves: F(4x4, 3x3). Nothing is added in these sums that is subtracted again, so that their
+#: absolute values are those of the additions.
+LARGE_PIXELS = np.array(
+    [
+        [1, -1.5, -2, 1.5, 1, 0],
+        [0, -1, 0.5, 2.5, 1, 0],
+        [0, 1, -2.5, 0.5, 1, 0],
+        [0, -2, -1, 2, 1, 0],
+        [0, 0.5, -1, -0.5, 1, 0],
+        [0, 1, -1.5, -2, 1.5, 1],
+    ]
+)
+LARGE_TAPS = np.array([[15, 0, 0], [5, 5, 5], [-5, 5, -5], [-16, -8, -4], [1, -2, 4], [0, 0, 15]]) / 15
+LARGE_PRODUCTS = np.array(
+    [[1, 1, 1, 1, 1, 0], [0, 1, -1, 1 / 2, -2, 0], [0, 1, 1, 1 / 4, 4, 0], [0, 1, -1, 1 / 8, -8, 1]]
+)
+
 Padding = Sequence[Sequence[int]]
+
+
+def gamma(terms: int, u: float) -> float:
+    """Return Higham's gamma(n): the relative error that n roundings can add up to."""
+    return terms * u / (1 - terms * u)
 
 
 def roundings(terms: int) -> int:
@@ -34,32 +59,72 @@ def roundings(terms: int) -> int:
     return terms + 11
 
 
-def tiles_of(x: np.ndarray, first: tuple[int, int], size: tuple[int, int], side: int) -> np.ndarray:
-    """Tiles of side x side pixels, two pixels apart, from pixel `first` on, for outputs of `size`; zeros around x."""
-    margins = [(max(0, -start), 2 * extent + 4) for start, extent in zip(first, size, strict=True)]
-    padded = np.pad(np.abs(x.astype(np.float64)), ((0, 0), *margins, (0, 0)))
+def tiles_of(x: np.ndarray, first: tuple[int, int], size: tuple[int, int], side: int, step: int = 2) -> np.ndarray:
+    """Tiles of side x side pixels, `step` apart, from pixel `first` on, for outputs of `size`; zeros around x."""
+    margins = [(max(0, -start), 2 * extent + 8) for start, extent in zip(first, size, strict=True)]
+    padded = np.pad(x.astype(np.float64), ((0, 0), *margins, (0, 0)))
     top, left = (start + before for start, (before, _) in zip(first, margins, strict=True))
-    rows, columns = (-(-extent // 2) for extent in size)
-    tiles = sliding_window_view(padded, (side, side), axis=(1, 2))[:, top::2, left::2]
+    rows, columns = (-(-extent // step) for extent in size)
+    tiles = sliding_window_view(padded, (side, side), axis=(1, 2))[:, top::step, left::step]
     return tiles[:, :rows, :columns]
 
 
 def outputs(x: np.ndarray, filters: np.ndarray, padding: Padding, size: tuple[int, int]) -> np.ndarray:
     """Winograd's convolution of absolute values, (N, *size, F)."""
-    tiles = tiles_of(x, (-padding[0][0], -padding[1][0]), size, 4)
+    tiles = tiles_of(np.abs(x), (-padding[0][0], -padding[1][0]), size, 4)
     images = np.einsum("ik,nhwckl,jl->nhwcij", PIXELS, tiles, PIXELS, optimize=True)
     weights = np.einsum("ik,klcf,jl->ijcf", TAPS, np.abs(filters.astype(np.float64)), TAPS)
-    found = np.einsum("pi,nhwcij,ijcf,qj->nhpwqf", PRODUCTS, images, weights, PRODUCTS, optimize=True)
-    n, rows, _, columns, _, count = found.shape
-    return found.reshape(n, 2 * rows, 2 * columns, count)[:, : size[0], : size[1]]
+    return _untiled(np.einsum("nhwcij,ijcf->nhwijf", images, weights, optimize=True), PRODUCTS, size)
+
+
+def _untiled(products: np.ndarray, coefficients: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The outputs (N, *size, F) of the sums of products of each tile's positions."""
+    found = np.einsum("pi,nhwijf,qj->nhpwqf", coefficients, products, coefficients, optimize=True)
+    n, rows, side, columns, _, count = found.shape
+    return found.reshape(n, side * rows, side * columns, count)[:, : size[0], : size[1]]
+
+
+def pooled(
+    x: np.ndarray, radius: np.ndarray, filters: np.ndarray, bias: Any, padding: Padding, size: tuple[int, int]
+) -> np.ndarray:
+    """The rounding errors of F(4x4, 3x3), at most, (N, *size, F), for images that are off by `radius` at most.
+
+    Roundings in each of the two directions, where a processor lacks `fma` (powers of two don't round): four of a pixel,
+    in a difference, its product with 3/2 and two additions; four of a tap, in two additions and in the product with a
+    factor that is itself rounded; four of a product, in additions. In the sums over the channels, as many as there are,
+    however they are grouped. The bias is one more.
+    """
+    u, corner = 2.0**-24, (-padding[0][0], -padding[1][0])
+    tiles, off = (tiles_of(part, corner, size, 6, 4) for part in (x, radius))
+    magnitudes = tiles_of(np.abs(x) + radius, corner, size, 6, 4)
+    sums, sizes = LARGE_PIXELS, np.abs(LARGE_PIXELS)
+    images, images_off, images_error = (
+        np.einsum("ik,nhwckl,jl->nhwcij", by, part, by, optimize=True)
+        for by, part in ((sums, tiles), (sizes, off), (sizes, gamma(8, u) * magnitudes))
+    )
+    weights, weights_error = (
+        np.einsum("ik,klcf,jl->ijcf", by, part, by)
+        for by, part in ((LARGE_TAPS, filters), (np.abs(LARGE_TAPS), gamma(8, u) * np.abs(filters)))
+    )
+
+    def multiplied(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        return np.einsum("nhwcij,ijcf->nhwijf", left, right, optimize=True)
+
+    high, low = np.abs(images) + images_off, np.abs(weights)
+    error = (1 + gamma(filters.shape[2], u)) * multiplied(high + images_error, low + weights_error)
+    error -= multiplied(high, low)
+    products = np.abs(multiplied(images, weights)) + multiplied(images_off, low) + error
+    final = _untiled(products, np.abs(LARGE_PRODUCTS), size) + (0 if bias is None else np.abs(bias))
+    return _untiled(error, np.abs(LARGE_PRODUCTS), size) + gamma(9, u) * final
 
 
 def filter_gradients(grad_y: np.ndarray, x: np.ndarray, padding: Padding) -> np.ndarray:
     """Winograd's gradients of the filters for absolute values, (3, 3, C, F)."""
     size = grad_y.shape[1:3]
-    tiles = tiles_of(x, (-padding[0][0], -padding[1][0]), size, 4)
+    tiles = tiles_of(np.abs(x), (-padding[0][0], -padding[1][0]), size, 4)
     images = np.einsum("ik,nhwckl,jl->nhwcij", PIXELS, tiles, PIXELS, optimize=True)
-    grads = np.einsum("pi,nhwfpq,qj->nhwfij", PRODUCTS, tiles_of(grad_y, (0, 0), size, 2), PRODUCTS, optimize=True)
+    parts = tiles_of(np.abs(grad_y), (0, 0), size, 2)
+    grads = np.einsum("pi,nhwfpq,qj->nhwfij", PRODUCTS, parts, PRODUCTS, optimize=True)
     sums = np.einsum("nhwcij,nhwfij->ijcf", images, grads, optimize=True)
     return np.einsum("ik,ijcf,jl->klcf", TAPS, sums, TAPS)
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastcnn.backends import checks
-from fastcnn.backends.numba import conv_gradient, winograd, winograd_gradient
+from fastcnn.backends.numba import conv_gradient, winograd, winograd_gradient, winograd_tiles
 from fastcnn.backends.numba import conv_kernels as kernels
 from fastcnn.backends.numba.conv_filters import grouped_filters, packed_filters
 from fastcnn.backends.numba.packing import EVERYTHING as EVERYTHING
@@ -137,7 +137,7 @@ def _convolve(
 
 def uses_winograd(kernel: tuple[int, ...], output: tuple[int, ...], strides: Pair) -> bool:
     """Whether a convolution with filters of the shape `kernel` and results of the shape `output` is `winograd`'s."""
-    return tuple(strides) == (1, 1) and winograd.pays(kernel, output)
+    return tuple(strides) == (1, 1) and winograd_tiles.pays(kernel, output, 2)
 
 
 def input_gradient(

@@ -1,7 +1,7 @@
 """Convolution, ReLU where wanted, and 2x2 max-pooling as one operation, forward and backward.
 
 Forward, the four pixels of a pooling window are convolved side by side and leave the registers as one maximum
-(`conv_pool_direct`); for 3x3 filters of many channels `winograd` does so with fewer multiplications.
+(`conv_pool_direct`); for 3x3 filters of many channels `winograd_pooled` does so with fewer multiplications.
 Backward, at most one pixel in four has a gradient, and with ReLU often none: both gradients of the convolution are
 summed over those alone, exactly, in a quarter of the multiplications of `conv` or less.
 
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastcnn.backends.numba import conv_pool_direct, conv_pool_lists, conv_pool_short, winograd
+from fastcnn.backends.numba import conv_pool_direct, conv_pool_lists, conv_pool_short, winograd_pooled, winograd_tiles
 from fastcnn.backends.numba.conv import CHUNKS, Frame, Padding, frame_of, margin, taps_of, windows_of
 from fastcnn.backends.numba.conv_filters import packed_filters
 from fastcnn.backends.numba.packing import ROWS, FloatArray, Workspace, in_vectors, padded_width
@@ -53,8 +53,8 @@ def conv_pool_forward(
     winners = workspace.array("winners", (len(x), height, width, padded_width(count)), np.uint8)
     least = np.float32(0 if relu else -np.inf)
     start = in_vectors(bias, count)
-    if winograd.pays(filters.shape, (len(x), 2 * height, 2 * width, count)):
-        winograd.forward(x, filters, False, start, least, (-frame[2], -frame[3]), workspace, y, winners)
+    if uses_winograd(filters.shape, y.shape):
+        winograd_pooled.forward(x, filters, start, least, (-frame[2], -frame[3]), workspace, y, winners)
         return y, winners
     packed = packed_filters(filters)
     scratch = workspace.array("forward", (min(len(x), CHUNKS), LANES + margin(x, frame)))
@@ -62,6 +62,12 @@ def conv_pool_forward(
     offsets = taps_of(filters.shape, frame)
     conv_pool_direct.convolve_pooled(x, frame, packed, start, least, windows, offsets, scratch, y, winners)
     return y, winners
+
+
+def uses_winograd(kernel: tuple[int, ...], maxima: tuple[int, ...]) -> bool:
+    """Whether the maxima of the shape `maxima` are `winograd_pooled`'s, for filters of the shape `kernel`."""
+    samples, height, width, count = maxima
+    return winograd_tiles.pays(kernel, (samples, 2 * height, 2 * width, count), 4)
 
 
 @functools.lru_cache(maxsize=256)

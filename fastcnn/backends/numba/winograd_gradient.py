@@ -18,7 +18,7 @@ from fastcnn.backends.numba.conv_kernels import put
 from fastcnn.backends.numba.jit import jit_inline, jit_part, parallel_jit
 from fastcnn.backends.numba.packing import ROWS, FloatArray, Workspace, padded_width
 from fastcnn.backends.numba.simd import LANES, address, aligned_empty, fma, load, shifted, splat, store
-from fastcnn.backends.numba.winograd import Corner, copy_pixels, next_tile, tile_at
+from fastcnn.backends.numba.winograd_tiles import Corner, copy_pixels, next_tile, tile_at
 
 #: Positions of a tile, and of one row of it.
 _POSITIONS, _ROW = 16, 4
@@ -139,9 +139,9 @@ def _images_row(i, x, shape, corner, grid, first, last, window, step, to):
     rows, columns = grid
     length = (channels + LANES - 1) // LANES * LANES
     size = height * width * channels
-    n, top, left = tile_at(first, rows, columns)
+    n, down, right = tile_at(first, rows, columns)
     for t in range(first, last):
-        y, z = top + corner[0], left + corner[1]
+        y, z = 2 * down + corner[0], 2 * right + corner[1]
         at = n * size + (y * width + z) * channels
         end = shifted(to, (t - first) * length)
         # The last vector of the last pixel must not reach beyond the images.
@@ -154,7 +154,7 @@ def _images_row(i, x, shape, corner, grid, first, last, window, step, to):
                 copy_pixels(image, image, False, (height, width, channels), y + r, z, 4, length, to_row)
             at_window, row, pixel = window, 4 * length, length
         _transform_row(i, at_window, row, pixel, length, step, end)
-        n, top, left = next_tile(n, top, left, rows, columns)
+        n, down, right = next_tile(n, down, right, rows, columns)
 
 
 @jit_part
@@ -165,8 +165,9 @@ def _gradients_row(i, grad, mask, masked, shape, grid, first, last, part, window
     panel, panels = part
     length = (count + LANES - 1) // LANES * LANES
     size = height * width * count
-    n, top, left = tile_at(first, rows, columns)
+    n, down, right = tile_at(first, rows, columns)
     for t in range(first, last):
+        top, left = 2 * down, 2 * right
         at = n * size + (top * width + left) * count
         end = shifted(to, (t - first) * LANES)
         at_window, row, pixel = shifted(grad, at), width * count, count
@@ -177,7 +178,7 @@ def _gradients_row(i, grad, mask, masked, shape, grid, first, last, part, window
                 copy_pixels(image, kept, masked, (height, width, count), top + r, left, 2, length, to_row)
             at_window, row, pixel = window, 2 * length, length
         _spread_row(i, shifted(at_window, panel * LANES), row, pixel, panels, step, end)
-        n, top, left = next_tile(n, top, left, rows, columns)
+        n, down, right = next_tile(n, down, right, rows, columns)
 
 
 @parallel_jit
