@@ -32,8 +32,8 @@ for fused in (True, False):
 """
 
 
-#: Three steps of a recipe on all of MNIST's images; ends with the most memory that the process had, in kilobytes. (`getrusage` would
-#: count what the process that started it had.)
+#: Three steps of a recipe on MNIST; ends with the most memory that the process had, in kilobytes. (`getrusage` would
+#: count that of the process which started it.)
 RECIPE = """
 import re
 from pathlib import Path
