@@ -31,7 +31,7 @@ from tolerance import gamma
 
 from fastcnn import layers as kinds
 from fastcnn.backends import im2col as ops
-from fastcnn.backends.numba import conv_pool
+from fastcnn.backends.numba.conv import pooled
 from fastcnn.layers import Layer
 from fastcnn.losses import MeanSquaredError
 
@@ -209,7 +209,7 @@ def _conv2d(layer: Any, x: Interval, is_pooled: bool) -> tuple[Interval, Backwar
         magnitudes += size
     found = _either(found, high - low, magnitudes, winograd_bounds.roundings(kernel.shape[2]))
     maxima = (len(y), *(extent // 2 for extent in shape), y.shape[3])
-    if is_pooled and tuple(layer.strides) == (1, 1) and conv_pool.uses_winograd(kernel.shape, maxima):
+    if is_pooled and tuple(layer.strides) == (1, 1) and pooled.uses_winograd(kernel.shape, maxima):
         errors = high - low + winograd_bounds.pooled(*x, kernel, bias, padding, shape)
         found = Interval(y, np.maximum(found.radius, errors))
     return found, backward

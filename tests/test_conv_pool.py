@@ -8,7 +8,7 @@ import pytest
 import winograd_bounds
 
 from fastcnn.backends import im2col
-from fastcnn.backends.numba import conv_pool, conv_pool_lists
+from fastcnn.backends.numba.conv import pooled, pooled_lists
 from fastcnn.backends.numba.packing import Workspace
 from fastcnn.backends.numba.simd import LANES
 
@@ -42,8 +42,8 @@ def products_bound(x, filters, bias, padding):
 @pytest.mark.parametrize("relu", [True, False])
 def test_winograds_maxima_are_within_their_bound(size, channels, count, padding, relu):
     x, filters, bias = drawn(size, channels, count)
-    y, winners = conv_pool.conv_pool_forward(x, filters, bias, padding, relu, Workspace())
-    assert conv_pool.uses_winograd(filters.shape, y.shape)
+    y, winners = pooled.conv_pool_forward(x, filters, bias, padding, relu, Workspace())
+    assert pooled.uses_winograd(filters.shape, y.shape)
     exact = im2col.conv2d_forward(x.astype(float), filters.astype(float), bias.astype(float), (1, 1), padding)
     bound = products_bound(x, filters, bias, padding)
     rows, columns = y.shape[1:3]
@@ -58,7 +58,7 @@ def test_winograds_maxima_are_within_their_bound(size, channels, count, padding,
 def test_the_bound_can_fail():
     """Results that are rounded to 16 bits do not hold it."""
     x, filters, bias = drawn((4, 8, 8), LANES, LANES)
-    y, _ = conv_pool.conv_pool_forward(x, filters, bias, NONE, False, Workspace())
+    y, _ = pooled.conv_pool_forward(x, filters, bias, NONE, False, Workspace())
     rough = np.abs(y - y.astype(np.float16))
     assert (rough > products_bound(x, filters, bias, NONE)).any()
 
@@ -71,7 +71,7 @@ def test_outputs_that_are_equal_are_found_equal(same):
         x[:] = x[:, :, :1]
     if same != "along rows":
         x[:] = x[:, :1]
-    _, winners = conv_pool.conv_pool_forward(x, filters, bias, NONE, False, Workspace())
+    _, winners = pooled.conv_pool_forward(x, filters, bias, NONE, False, Workspace())
     allowed = {"everywhere": [0], "along rows": [0, 2], "along columns": [0, 1]}[same]
     assert set(np.unique(winners[..., :LANES])) <= set(allowed)
 
@@ -81,7 +81,7 @@ def test_threads_dont_change_a_bit():
     found = []
     for threads in (1, numba.config.NUMBA_NUM_THREADS):
         numba.set_num_threads(threads)
-        found.append(conv_pool.conv_pool_forward(x, filters, bias, NONE, True, Workspace()))
+        found.append(pooled.conv_pool_forward(x, filters, bias, NONE, True, Workspace()))
     np.testing.assert_array_equal(found[0][0], found[1][0])
     np.testing.assert_array_equal(found[0][1], found[1][1])
 
@@ -94,10 +94,10 @@ def test_short_windows_give_the_gradients_that_lists_give(kernel, channels, relu
     x = rng.standard_normal((37, 13, 12, channels)).astype(np.float32)
     filters = rng.standard_normal((kernel, kernel, channels, 19)).astype(np.float32)
     work = Workspace()
-    y, winners = conv_pool.conv_pool_forward(x, filters, None, ((1, 0), (2, 1)), relu, work)
+    y, winners = pooled.conv_pool_forward(x, filters, None, ((1, 0), (2, 1)), relu, work)
     grad = rng.standard_normal(y.shape).astype(np.float32)
     both = [
-        conv_pool.conv_pool_backward(grad, y, winners, x, filters, ((1, 0), (2, 1)), relu, wanted, Workspace())[1:]
+        pooled.conv_pool_backward(grad, y, winners, x, filters, ((1, 0), (2, 1)), relu, wanted, Workspace())[1:]
         for wanted in (True, False)
     ]
     for one, other in zip(*both, strict=True):
@@ -111,10 +111,10 @@ def test_filters_that_fill_half_a_vector_are_multiplied_as_the_others(count, siz
     rng = np.random.default_rng(count)
     x = rng.standard_normal((3, *size, 2)).astype(np.float32)
     filters, bias = rng.standard_normal((4, 3, 2, count)).astype(np.float32), rng.standard_normal(count).astype("f")
-    y, winners = conv_pool.conv_pool_forward(x, filters, bias, ((0, 1), (1, 0)), False, Workspace())
+    y, winners = pooled.conv_pool_forward(x, filters, bias, ((0, 1), (1, 0)), False, Workspace())
     for f in range(count):
         alone = filters[..., f : f + 1], bias[f : f + 1]
-        maxima, won = conv_pool.conv_pool_forward(x, *alone, ((0, 1), (1, 0)), False, Workspace())
+        maxima, won = pooled.conv_pool_forward(x, *alone, ((0, 1), (1, 0)), False, Workspace())
         np.testing.assert_array_equal(y[..., f], maxima[..., 0])
         np.testing.assert_array_equal(winners[..., f], won[..., 0])
 
@@ -125,13 +125,13 @@ def test_lists_of_a_few_rows_give_the_gradients_of_lists_of_all(channels, relu, 
     rng = np.random.default_rng(channels)
     x = rng.standard_normal((19, 11, 12, channels)).astype(np.float32)
     filters = rng.standard_normal((3, 2, channels, LANES + 3)).astype(np.float32)
-    y, winners = conv_pool.conv_pool_forward(x, filters, None, NONE, relu, Workspace())
+    y, winners = pooled.conv_pool_forward(x, filters, None, NONE, relu, Workspace())
     grad = (rng.standard_normal(y.shape) * (rng.random(y.shape) < 0.6)).astype(np.float32)
     found = []
     for rows in (4, 2, 1):
-        monkeypatch.setattr(conv_pool_lists, "_STRIP_BYTES", rows * 16 * x[0, 0].size)
+        monkeypatch.setattr(pooled_lists, "_STRIP_BYTES", rows * 16 * x[0, 0].size)
         arguments = grad, y, winners, x, filters, NONE, relu, True, Workspace()
-        found.append(conv_pool.conv_pool_backward(*arguments))
+        found.append(pooled.conv_pool_backward(*arguments))
     for one, *others in zip(*found, strict=True):
         for other in others:
             np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * np.abs(one).max())
@@ -139,10 +139,10 @@ def test_lists_of_a_few_rows_give_the_gradients_of_lists_of_all(channels, relu, 
 
 def test_a_gradient_that_is_no_number_is_seen():
     x, filters, _ = drawn((2, 8, 8), 5, 4)
-    y, winners = conv_pool.conv_pool_forward(x, filters, None, NONE, True, Workspace())
+    y, winners = pooled.conv_pool_forward(x, filters, None, NONE, True, Workspace())
     grad = np.zeros_like(y)
     grad[1, 0, 0, 2], y[1, 0, 0, 2] = np.nan, 1
-    grad_x, grad_filters, grad_bias = conv_pool.conv_pool_backward(
+    grad_x, grad_filters, grad_bias = pooled.conv_pool_backward(
         grad, y, winners, x, filters, NONE, True, True, Workspace()
     )
     assert np.isnan(grad_x).any(axis=(1, 2, 3)).tolist() == [False, True]

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from fastcnn.backends.numba import conv
+from fastcnn.backends.numba.conv import operations as conv
 
 #: The absolute values of the coefficients that transform pixels, taps and products: F(2x2, 3x3).
 PIXELS = np.array([[1, 0, 1, 0], [0, 1, 1, 0], [0, 1, 1, 0], [0, 1, 0, 1]])

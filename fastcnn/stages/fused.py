@@ -18,8 +18,9 @@ from types import ModuleType
 
 import numpy as np
 
-from fastcnn.backends.numba import conv, dense, pixels
-from fastcnn.backends.numba.conv_pool import conv_pool_backward, conv_pool_forward
+from fastcnn.backends.numba import dense, pixels
+from fastcnn.backends.numba.conv import operations as conv
+from fastcnn.backends.numba.conv.pooled import conv_pool_backward, conv_pool_forward
 from fastcnn.backends.numba.dropout import dropout
 from fastcnn.backends.numba.packing import Workspace, float32, plain
 from fastcnn.backends.numba.softmax import cross_entropy_rows

@@ -13,7 +13,7 @@ from benchmarks.peers.problem import Array, Problem, convolution
 from benchmarks.peers.shapes import ConvShape
 from benchmarks.peers.workloads import Workload
 from fastcnn import backends
-from fastcnn.backends.numba import conv
+from fastcnn.backends.numba.conv import operations as conv
 from fastcnn.layers import Conv2D, Dense, Dropout, Flatten, Layer, MaxPooling2D, ReLU, Rescaling
 from fastcnn.models import Sequential
 from fastcnn.optimizers import Adadelta, Adam, Optimizer

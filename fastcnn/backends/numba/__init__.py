@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastcnn.backends.numba.activations import activation_backward, activation_forward
-from fastcnn.backends.numba.conv import conv2d_backward, conv2d_forward
+from fastcnn.backends.numba.conv.operations import conv2d_backward, conv2d_forward
 from fastcnn.backends.numba.dense import dense_backward, dense_forward
 from fastcnn.backends.numba.losses import mean_squared_error
 from fastcnn.backends.numba.normalization import batchnorm_backward, batchnorm_forward, batchnorm_moments

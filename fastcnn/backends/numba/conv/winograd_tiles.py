@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastcnn.backends.numba.conv_filters import packed_filters
+from fastcnn.backends.numba.conv.filters import packed_filters
 from fastcnn.backends.numba.jit import jit_inline, jit_part
 from fastcnn.backends.numba.packing import FloatArray, Workspace, float32, padded_width
 from fastcnn.backends.numba.simd import LANES, above, fma, load, prefetch, select, shifted, splat, store

@@ -2,7 +2,7 @@
 
 Four pooling windows, 4x4 outputs, are one tile, over 6x6 pixels; see `winograd_tiles`. Tiles of one window, as in
 `winograd`, took 1.5 to 1.7 times as long, or as long where the outputs are 10x10 and four tiles of nine reach over
-them. The plain version is `conv_pool_direct`.
+them. The plain version is `pooled_direct`.
 
 Transforms are values of polynomials at the points 0, 1, -1, 1/2, -2 and infinity. Errors are two thirds of what the
 usual 0, 1, -1, 2, -2 give (B. Barabasz et al., "Error Analysis and Improving the Accuracy of Winograd Convolution for
@@ -31,11 +31,8 @@ import numpy as np
 from numba import get_num_threads, get_thread_id, prange  # type: ignore[attr-defined]
 from numpy.typing import NDArray
 
-from fastcnn.backends.numba.conv_kernels import put_pooled
-from fastcnn.backends.numba.jit import jit_inline, jit_part, parallel_jit
-from fastcnn.backends.numba.packing import FloatArray, Workspace, padded_width
-from fastcnn.backends.numba.simd import LANES, address, fma, load, shifted, splat, store
-from fastcnn.backends.numba.winograd_tiles import (
+from fastcnn.backends.numba.conv.kernels import put_pooled
+from fastcnn.backends.numba.conv.winograd_tiles import (
     TILES,
     Corner,
     ask_for,
@@ -47,6 +44,9 @@ from fastcnn.backends.numba.winograd_tiles import (
     weights_of,
     window_at,
 )
+from fastcnn.backends.numba.jit import jit_inline, jit_part, parallel_jit
+from fastcnn.backends.numba.packing import FloatArray, Workspace, padded_width
+from fastcnn.backends.numba.simd import LANES, address, fma, load, shifted, splat, store
 
 #: Pixels of a tile in a row, its positions, and its outputs in a row.
 _SIDE, _POSITIONS, _OUTPUTS = 6, 36, 4

@@ -2,7 +2,7 @@
 
 A tile's 2x2 gradients and its 4x4 pixels are transformed to 16 positions and multiplied there. At each position
 that is, over all tiles, a product of two matrices, (C, tiles) with (tiles, F); their sums become the nine taps.
-The plain version is `conv_gradient`. On random numbers the root mean square error is 0.7 to 1.7 of that one's, the
+The plain version is `direct_gradient`. On random numbers the root mean square error is 0.7 to 1.7 of that one's, the
 greatest error 0.7 to 1.4.
 
 Tasks share the work by chunks of tiles, and by rows of positions and panels of filters where the sums are many: those
@@ -14,11 +14,11 @@ from __future__ import annotations
 import numpy as np
 from numba import get_num_threads, get_thread_id, prange  # type: ignore[attr-defined]
 
-from fastcnn.backends.numba.conv_kernels import put
+from fastcnn.backends.numba.conv.kernels import put
+from fastcnn.backends.numba.conv.winograd_tiles import Corner, copy_pixels, next_tile, tile_at
 from fastcnn.backends.numba.jit import jit_inline, jit_part, parallel_jit
 from fastcnn.backends.numba.packing import ROWS, FloatArray, Workspace, padded_width
 from fastcnn.backends.numba.simd import LANES, address, aligned_empty, fma, load, shifted, splat, store
-from fastcnn.backends.numba.winograd_tiles import Corner, copy_pixels, next_tile, tile_at
 
 #: Positions of a tile, and of one row of it.
 _POSITIONS, _ROW = 16, 4

@@ -5,10 +5,10 @@
 * The gradient for the images is at stride 1 a convolution itself. At other strides four pixels of the gradient are
   multiplied with three vectors of the filters at a time, summed over the filters in registers, and the sums are added
   to the pixels' windows.
-* The gradient for the filters is in `conv_gradient` and `winograd_gradient`.
+* The gradient for the filters is in `direct_gradient` and `winograd_gradient`.
 
 Work is dealt to tasks as the shapes alone decide, and what they sum is added in order: the result does not depend on
-the threads. `conv_pool` is for a convolution with 2x2 max-pooling behind it.
+the threads. `pooled` is for a convolution with 2x2 max-pooling behind it.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastcnn.backends import checks
-from fastcnn.backends.numba import conv_gradient, winograd, winograd_gradient, winograd_tiles
-from fastcnn.backends.numba import conv_kernels as kernels
-from fastcnn.backends.numba.conv_filters import grouped_filters, packed_filters
+from fastcnn.backends.numba.conv import direct_gradient, kernels, winograd, winograd_gradient, winograd_tiles
+from fastcnn.backends.numba.conv.filters import grouped_filters, packed_filters
 from fastcnn.backends.numba.packing import EVERYTHING as EVERYTHING
 from fastcnn.backends.numba.packing import ROWS, FloatArray, Workspace, float32, in_vectors, padded_width
 from fastcnn.backends.numba.simd import LANES
@@ -211,15 +210,15 @@ def filter_gradient(
     if uses_winograd((*kernel_size, channels, count), grad_y.shape, strides):
         return winograd_gradient.filter_gradient(grad_y, kept, x, (-padding[0][0], -padding[1][0]), workspace)
     frame = frame_of(x.shape, padding)
-    offsets = taps_of((kernel_height, kernel_width, channels), frame, conv_gradient.TAPS)
+    offsets = taps_of((kernel_height, kernel_width, channels), frame, direct_gradient.TAPS)
     steps = (int(strides[0]), int(strides[1]))
     taps = kernel_height * kernel_width * channels
-    grad_filters, grad_bias = conv_gradient.filter_gradient(grad_y, kept, x, frame, steps, offsets, taps, workspace)
+    grad_filters, grad_bias = direct_gradient.filter_gradient(grad_y, kept, x, frame, steps, offsets, taps, workspace)
     return grad_filters.reshape(*kernel_size, channels, count), grad_bias
 
 
 def frame_of(shape: tuple[int, ...], padding: Padding) -> Frame:
-    """Return the frame of images with zeros around them: see `conv_kernels`."""
+    """Return the frame of images with zeros around them: see `kernels`."""
     _, height, width, _ = shape
     (top, bottom), (left, right) = padding
     return int(top + height + bottom), int(left + width + right), int(top), int(left)

@@ -1,7 +1,7 @@
 """Convolution, ReLU where wanted, and 2x2 max-pooling for any filters: the plain way, nothing transformed.
 
 Eight pixels, which are two pooling windows, times a vector of filters stay in registers while the taps go by, as in
-`conv_kernels.convolve`; the four pixels of a window leave the registers as one maximum. Filters that fill half of the
+`kernels.convolve`; the four pixels of a window leave the registers as one maximum. Filters that fill half of the
 last vector or less (8 of 24 where a vector is 16) are multiplied as halves, beside the whole vector before them: a
 256-bit multiplication takes half of the time of one of 512 bits on processors that run those in two steps. For 5x5x1
 to 24 filters that takes 0.82 of the time on Zen 4.
@@ -17,8 +17,8 @@ from numba import prange, types
 from numba.core.typing.templates import signature
 from numba.extending import intrinsic, models, register_model
 
-from fastcnn.backends.numba.conv_kernels import fills, pixels_at, place, put_pooled, sums
-from fastcnn.backends.numba.conv_pool_vectors import copy_half
+from fastcnn.backends.numba.conv.kernels import fills, pixels_at, place, put_pooled, sums
+from fastcnn.backends.numba.conv.pooled_vectors import copy_half
 from fastcnn.backends.numba.jit import jit_inline, parallel_jit
 from fastcnn.backends.numba.packing import ROWS
 from fastcnn.backends.numba.simd import (

@@ -1,7 +1,7 @@
 """The filters' gradient of a pooled convolution whose windows are short and whose images need no gradient.
 
 That is what a network's first layer is: 25 taps of a 5x5 filter on grey images. There, listing the gradients that
-are not zero, as `conv_pool` does, costs more than multiplying them all. Here the windows are copied, block by block, to
+are not zero, as `pooled` does, costs more than multiplying them all. Here the windows are copied, block by block, to
 whole vectors in the first-level cache; then two vectors of one filter's gradient stay in registers while the block's
 gradients go by, each picking the window of its pixel. For 5x5x1 to 24 filters that takes
 half of the time where half of the gradients are zero, and 0.3 of it where none is.
@@ -13,9 +13,9 @@ import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
-from fastcnn.backends.numba.conv import Frame, chunks_of
-from fastcnn.backends.numba.conv_kernels import place
-from fastcnn.backends.numba.conv_pool_vectors import copy_half
+from fastcnn.backends.numba.conv.kernels import place
+from fastcnn.backends.numba.conv.operations import Frame, chunks_of
+from fastcnn.backends.numba.conv.pooled_vectors import copy_half
 from fastcnn.backends.numba.jit import jit_part, parallel_jit
 from fastcnn.backends.numba.packing import FloatArray, Workspace, padded_width
 from fastcnn.backends.numba.simd import LANES, above, address, fma, load, select, shifted, splat, store
@@ -47,7 +47,7 @@ def filter_gradient(
     """Return the gradients for the filters (kernel height * run, F) and the bias (F,), summed over the batch.
 
     Args:
-        grad_y, y, winners, x, relu, workspace: as for `conv_pool.conv_pool_backward`.
+        grad_y, y, winners, x, relu, workspace: as for `pooled.conv_pool_backward`.
         kernel_height, run: rows of a window, and floats in each.
         frame: where the images lie in their margin.
         windows: where in the frame the four windows of each maximum begin.

@@ -1,7 +1,7 @@
 """Winograd's F(2x2, 3x3) for 3x3 convolutions with stride 1: 16 multiplications for 36.
 
 Four neighbouring outputs are one tile, over 4x4 pixels; see `winograd_tiles`. The plain version is
-`conv_kernels.convolve`; with 2x2 max-pooling behind it, `winograd_pooled` takes larger tiles.
+`kernels.convolve`; with 2x2 max-pooling behind it, `winograd_pooled` takes larger tiles.
 
 What it costs: the theorem of a plain sum, that each output is as near to the truth as its own products are large,
 holds with products of sums of taps instead. In practice the error is smaller, because only C numbers are added, 16 at
@@ -19,11 +19,8 @@ import numpy as np
 from numba import get_num_threads, get_thread_id, prange  # type: ignore[attr-defined]
 from numpy.typing import NDArray
 
-from fastcnn.backends.numba.conv_kernels import put
-from fastcnn.backends.numba.jit import jit_inline, jit_part, parallel_jit
-from fastcnn.backends.numba.packing import EVERYTHING, FloatArray, Workspace, padded_width
-from fastcnn.backends.numba.simd import LANES, address, load, maximum, shifted, splat, store
-from fastcnn.backends.numba.winograd_tiles import (
+from fastcnn.backends.numba.conv.kernels import put
+from fastcnn.backends.numba.conv.winograd_tiles import (
     TILES,
     Corner,
     ask_for,
@@ -35,6 +32,9 @@ from fastcnn.backends.numba.winograd_tiles import (
     weights_of,
     window_at,
 )
+from fastcnn.backends.numba.jit import jit_inline, jit_part, parallel_jit
+from fastcnn.backends.numba.packing import EVERYTHING, FloatArray, Workspace, padded_width
+from fastcnn.backends.numba.simd import LANES, address, load, maximum, shifted, splat, store
 
 #: Positions of a tile.
 _POSITIONS = 16

@@ -18,9 +18,9 @@ import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
-from fastcnn.backends.numba.conv import Frame, chunks_of
-from fastcnn.backends.numba.conv_kernels import place, take_out
-from fastcnn.backends.numba.conv_pool_vectors import (
+from fastcnn.backends.numba.conv.kernels import place, take_out
+from fastcnn.backends.numba.conv.operations import Frame, chunks_of
+from fastcnn.backends.numba.conv.pooled_vectors import (
     GROUP,
     add_to_window,
     add_window,
@@ -70,7 +70,7 @@ def gradients(
     wants_input: bool,
     workspace: Workspace,
 ) -> tuple[FloatArray | None, FloatArray, FloatArray]:
-    """Return what `conv_pool.conv_pool_backward` does; `frame` is where the images lie in their margin."""
+    """Return what `pooled.conv_pool_backward` does; `frame` is where the images lie in their margin."""
     count, pooled = filters.shape[3], grad_y.shape[1:3]
     channels, row = x.shape[3], frame[1] * x.shape[3]
     offsets, taps = _window(filters.shape[:3], row)

@@ -14,7 +14,7 @@ import numpy as np
 from numba import get_num_threads, get_thread_id, prange  # type: ignore[attr-defined]
 from numpy.typing import NDArray
 
-from fastcnn.backends.numba.conv_kernels import fills, place, put
+from fastcnn.backends.numba.conv.kernels import fills, place, put
 from fastcnn.backends.numba.jit import jit_part, parallel_jit
 from fastcnn.backends.numba.packing import FloatArray, Workspace, padded_width
 from fastcnn.backends.numba.simd import LANES, above, address, aligned_empty, fma, load, select, shifted, splat, store

@@ -1,4 +1,4 @@
-"""What `conv_pool_lists` needs of vectors: some of their lanes, a square of them, a group of them."""
+"""What `pooled_lists` needs of vectors: some of their lanes, a square of them, a group of them."""
 
 from __future__ import annotations
 

@@ -1,12 +1,12 @@
 """Convolution, ReLU where wanted, and 2x2 max-pooling as one operation, forward and backward.
 
 Forward, the four pixels of a pooling window are convolved side by side and leave the registers as one maximum
-(`conv_pool_direct`); for 3x3 filters of many channels `winograd_pooled` does so with fewer multiplications.
+(`pooled_direct`); for 3x3 filters of many channels `winograd_pooled` does so with fewer multiplications.
 Backward, at most one pixel in four has a gradient, and with ReLU often none: both gradients of the convolution are
 summed over those alone, exactly, in a quarter of the multiplications of `conv` or less.
 
-That is done by `conv_pool_lists`; for a network's first layer, of few taps and images that need no gradient, by
-`conv_pool_short`.
+That is done by `pooled_lists`; for a network's first layer, of few taps and images that need no gradient, by
+`pooled_short`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastcnn.backends.numba import conv_pool_direct, conv_pool_lists, conv_pool_short, winograd_pooled, winograd_tiles
-from fastcnn.backends.numba.conv import CHUNKS, Frame, Padding, frame_of, margin, taps_of, windows_of
-from fastcnn.backends.numba.conv_filters import packed_filters
+from fastcnn.backends.numba.conv import pooled_direct, pooled_lists, pooled_short, winograd_pooled, winograd_tiles
+from fastcnn.backends.numba.conv.filters import packed_filters
+from fastcnn.backends.numba.conv.operations import CHUNKS, Frame, Padding, frame_of, margin, taps_of, windows_of
 from fastcnn.backends.numba.packing import ROWS, FloatArray, Workspace, in_vectors, padded_width
 from fastcnn.backends.numba.simd import LANES
 
@@ -60,7 +60,7 @@ def conv_pool_forward(
     scratch = workspace.array("forward", (min(len(x), CHUNKS), LANES + margin(x, frame)))
     windows = _pooled_windows(height, width, frame, x.shape[3])
     offsets = taps_of(filters.shape, frame)
-    conv_pool_direct.convolve_pooled(x, frame, packed, start, least, windows, offsets, scratch, y, winners)
+    pooled_direct.convolve_pooled(x, frame, packed, start, least, windows, offsets, scratch, y, winners)
     return y, winners
 
 
@@ -103,10 +103,10 @@ def conv_pool_backward(
     """
     frame = frame_of(x.shape, padding)
     kernel_height, run = filters.shape[0], filters.shape[1] * filters.shape[2]
-    if wants_input or not conv_pool_short.is_short(kernel_height, run):
-        return conv_pool_lists.gradients(grad_y, y, winners, x, filters, frame, relu, wants_input, workspace)
+    if wants_input or not pooled_short.is_short(kernel_height, run):
+        return pooled_lists.gradients(grad_y, y, winners, x, filters, frame, relu, wants_input, workspace)
     windows = _pooled_windows(*grad_y.shape[1:3], frame, x.shape[3])
-    grad_filters, grad_bias = conv_pool_short.filter_gradient(
+    grad_filters, grad_bias = pooled_short.filter_gradient(
         grad_y, y, winners, x, kernel_height, run, frame, windows, relu, workspace
     )
     return None, grad_filters.reshape(filters.shape), grad_bias

@@ -1,0 +1,1 @@
+"""Convolutions, alone and with the pooling behind them: the operations, then each way to compute them."""
