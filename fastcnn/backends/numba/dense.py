@@ -19,8 +19,9 @@ from numba import get_num_threads, get_thread_id, prange  # type: ignore[attr-de
 from numpy.typing import NDArray
 
 from fastcnn.backends import checks
+from fastcnn.backends.numba import dense_lists
+from fastcnn.backends.numba.dense_lists import pack_strip
 from fastcnn.backends.numba.jit import jit_part, parallel_jit
-from fastcnn.backends.numba.lanes import copy_transposed
 from fastcnn.backends.numba.packing import ROWS, FloatArray, Workspace, float32, padded_width
 from fastcnn.backends.numba.simd import (
     LANES,
@@ -34,7 +35,6 @@ from fastcnn.backends.numba.simd import (
     select,
     shifted,
     splat,
-    store,
     store_where,
 )
 
@@ -142,11 +142,13 @@ def _product(
 ) -> None:
     """Fill `y` with ``a @ b + start``, nothing less than `least`; `a` and `b` may be transposes of arrays."""
     by_term, by_column = not a.flags.c_contiguous, not b.flags.c_contiguous
+    left, right = a.T if by_term else a, b.T if by_column else b
+    if dense_lists.multiply(left, by_term, right, by_column, start, np.float32(least), y, workspace):
+        return
     threads = get_num_threads()
     # One thread's after another's. Not made in the kernel: an array there is freed once it is only pointed to.
     scratch = workspace.array("product", (threads, padded_width(_TASK_TERMS * (_TASK_COLUMNS + _BLOCK_STEP))))
     tasks = _tasks(len(y), -(-y.shape[1] // LANES), threads)
-    left, right = a.T if by_term else a, b.T if by_column else b
     _multiply(left, by_term, right, by_column, start, np.float32(least), tasks, scratch, y)
 
 
@@ -178,24 +180,6 @@ def _sum_rows(x, kept, masked, sums):
             for i in range(j, rows * columns, columns):
                 total = total + load_where(address(x), i, here)
         store_where(address(sums), j, total, here)
-
-
-@jit_part
-def _pack_strip(b, by_column, terms, columns, first, depth, j, strip):
-    """Copy `depth` rows of the right matrix, from row `first` on, of the vector of columns that begins with `j`."""
-    lanes = min(LANES, columns - j)
-    if by_column:  # column j is a row of the array
-        source = shifted(b, j * terms + first)
-        whole = depth // LANES * LANES if lanes == LANES else 0
-        for k in range(0, whole, LANES):
-            copy_transposed(shifted(strip, k * LANES), LANES, shifted(source, k), terms)
-        for k in range(whole, depth):
-            for lane in range(LANES):  # those past the last column repeat it; nobody looks at the results
-                strip[k * LANES + lane] = source[min(lane, lanes - 1) * terms + k]
-    else:
-        here = first_lanes(lanes)
-        for k in range(depth):
-            store(strip, k * LANES, load_where(b, (first + k) * columns + j, here))
 
 
 @jit_part
@@ -259,7 +243,7 @@ def _multiply(a, by_term, b, by_column, start, least, tasks, scratch, y):
         for first in range(0, terms, _TASK_TERMS):
             depth = min(_TASK_TERMS, terms - first)
             for j in range(left, right, LANES):
-                _pack_strip(address(b), by_column, terms, columns, first, depth, j, shifted(panel, (j - left) * depth))
+                pack_strip(address(b), by_column, terms, columns, first, depth, j, shifted(panel, (j - left) * depth))
             for upper in range(top, bottom, _BLOCK_ROWS):
                 here = min(_BLOCK_ROWS, bottom - upper)
                 source = shifted(address(a), upper * row_step + first * term_step)
