@@ -1,4 +1,4 @@
-"""What `conv_pool_lists` needs of vectors: some of their lanes, a square of them, a group of them."""
+"""What kernels that skip or pick numbers need of vectors: some of their lanes, a group of them, one of four pixels."""
 
 from __future__ import annotations
 
@@ -68,6 +68,18 @@ def whole(typingctx: Any, value: Any) -> Any:
         return builder.bitcast(builder.fptosi(args[0], INT_VECTOR), VECTOR)
 
     return signature(vector, vector), codegen
+
+
+@intrinsic
+def multiples(typingctx: Any, first: Any) -> Any:
+    """LANES times the whole numbers from `first` on, as 32-bit integers, their bits in a vector of floats."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        start = splat_to(builder, builder.trunc(args[0], INT32), LANES)
+        numbers = builder.add(start, ir.Constant(INT_VECTOR, list(range(LANES))))
+        return builder.bitcast(builder.mul(numbers, ir.Constant(INT_VECTOR, [LANES] * LANES)), VECTOR)
+
+    return signature(vector, types.intp), codegen
 
 
 @intrinsic
@@ -175,9 +187,10 @@ def store_pairs(typingctx: Any, pointer: Any, index: Any, a: Any, b: Any) -> Any
     """Write the first lane of each of two vectors, then the second, and so forth, from element `index` on."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pointer, index, a, b = args
         lanes = [lane for i in range(LANES) for lane in (i, LANES + i)]
-        pairs = builder.shuffle_vector(*args[2:], ir.Constant(ir.VectorType(INT32, 2 * LANES), lanes))
-        builder.store(pairs, at_index(builder, *args[:2], pairs.type), align=4)
+        pairs = builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(INT32, 2 * LANES), lanes))
+        builder.store(pairs, at_index(builder, pointer, index, pairs.type), align=4)
         return context.get_dummy_value()
 
     return signature(types.void, FLOATS, types.intp, vector, vector), codegen
@@ -214,6 +227,17 @@ def load_paired(typingctx: Any, pointer: Any, index: Any) -> Any:
     return signature(_paired, FLOATS, types.intp), codegen
 
 
+def _permuted(builder: Any, values: Any, index: Any) -> Any:
+    """Lane ``index[i]`` of `values` in lane i; one by one where there is no instruction for it."""
+    if LANES == 8 and FEATURES.get("avx2"):
+        return _call(builder, "llvm.x86.avx2.permps", VECTOR, values, index)
+    result = values
+    for lane in range(LANES):
+        value = builder.extract_element(values, builder.extract_element(index, INT32(lane)))
+        result = builder.insert_element(result, value, INT32(lane))
+    return result
+
+
 @intrinsic
 def pick(typingctx: Any, window: Any, places: Any, number: Any) -> Any:
     """In each lane the float of a window in pairs that is `number` columns right of its place (bits of integers)."""
@@ -225,22 +249,12 @@ def pick(typingctx: Any, window: Any, places: Any, number: Any) -> Any:
         vectors = cgutils.unpack_tuple(builder, window, PAIRED // LANES)
         if LANES == 16:
             return _call(builder, "llvm.x86.avx512.permvar.sf.512", VECTOR, vectors[0], index)
+        inside = builder.and_(index, ir.Constant(INT_VECTOR, [LANES - 1] * LANES))
+        which = builder.udiv(index, ir.Constant(INT_VECTOR, [LANES] * LANES))
         value = ir.Constant(VECTOR, [0.0] * LANES)
-        for first, four in enumerate(vectors):
-            inside = builder.and_(index, ir.Constant(INT_VECTOR, [LANES - 1] * LANES))
-            if LANES == 8 and FEATURES.get("avx2"):
-                some = _call(builder, "llvm.x86.avx2.permps", VECTOR, four, inside)
-            else:
-                some = value
-                for lane in range(LANES):
-                    number = builder.extract_element(four, builder.extract_element(inside, INT32(lane)))
-                    some = builder.insert_element(some, number, INT32(lane))
-            here = builder.icmp_unsigned(
-                "==",
-                builder.udiv(index, ir.Constant(INT_VECTOR, [LANES] * LANES)),
-                ir.Constant(INT_VECTOR, [first] * LANES),
-            )
-            value = builder.select(here, some, value)
+        for number, some in enumerate(vectors):
+            here = builder.icmp_unsigned("==", which, ir.Constant(INT_VECTOR, [number] * LANES))
+            value = builder.select(here, _permuted(builder, some, inside), value)
         return value
 
     return signature(vector, _paired, vector, types.intp), codegen
