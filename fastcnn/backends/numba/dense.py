@@ -7,6 +7,7 @@ terms.
 A task computes some columns of the product. It copies the part of the right matrix that it needs next into strips one
 vector wide, so that it is read in order and stays in the first-level cache, and takes the left one where it is: each
 of its numbers is loaded for one vector of the result, whatever its neighbours are. Both may be transposes of arrays.
+Where most of the left one is zero, `dense_lists` skips that.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from numba import get_num_threads, get_thread_id, prange  # type: ignore[attr-de
 from numpy.typing import NDArray
 
 from fastcnn.backends import checks
+from fastcnn.backends.numba.dense_lists import VECTORS, is_finite, lists_of, multiply_rows
 from fastcnn.backends.numba.jit import jit_part, parallel_jit
 from fastcnn.backends.numba.lanes import copy_transposed
 from fastcnn.backends.numba.packing import ROWS, FloatArray, Workspace, float32, padded_width
@@ -142,12 +144,21 @@ def _product(
 ) -> None:
     """Fill `y` with ``a @ b + start``, nothing less than `least`; `a` and `b` may be transposes of arrays."""
     by_term, by_column = not a.flags.c_contiguous, not b.flags.c_contiguous
-    threads = get_num_threads()
-    # One thread's after another's. Not made in the kernel: an array there is freed once it is only pointed to.
-    scratch = workspace.array("product", (threads, padded_width(_TASK_TERMS * (_TASK_COLUMNS + _BLOCK_STEP))))
-    tasks = _tasks(len(y), -(-y.shape[1] // LANES), threads)
     left, right = a.T if by_term else a, b.T if by_column else b
-    _multiply(left, by_term, right, by_column, start, np.float32(least), tasks, scratch, y)
+    threads, strips = get_num_threads(), -(-y.shape[1] // LANES)
+    # One thread's after another's. Not made in the kernel: an array there is freed once it is only pointed to.
+    scratch = workspace.array("product", (threads, padded_width(_TASK_TERMS * (_TASK_COLUMNS + _BLOCK_STEP) + 1)))
+    lists, floor = lists_of(left, by_term, y.shape[1], workspace), np.float32(least)
+    if lists is not None:
+        groups = -(-strips // VECTORS)
+        tasks = (min(threads // math.gcd(groups, threads), len(y)), groups)
+        scratch[:, -1] = 0
+        begin = start if start.size else workspace.array("zeros", y.shape[1:])
+        _multiply(lists.reshape(-1, lists.shape[2]), False, True, right, by_column, begin, floor, tasks, scratch, y)
+        if not scratch[:, -1].any():
+            return
+    tasks = _tasks(len(y), strips, threads)
+    _multiply(left, by_term, False, right, by_column, start, floor, tasks, scratch, y)
 
 
 def _tasks(rows: int, strips: int, threads: int) -> tuple[int, int]:
@@ -238,13 +249,17 @@ def _multiply_block(a, row_step, term_step, rows, strip, depth, first, start, fl
 
 
 @parallel_jit
-def _multiply(a, by_term, b, by_column, start, least, tasks, scratch, y):
+def _multiply(a, by_term, listed, b, by_column, start, least, tasks, scratch, y):
     """Fill `y` (rows, columns).
 
     `a` is (terms, rows) if `by_term`, `b` (columns, terms) if `by_column`; `tasks` as `_tasks` returns them.
+    If `listed`, `a` are the lists of `lists_of`, one after the other, tasks have at most VECTORS strips, and the last
+    float of a row of `scratch` becomes 1 where `b` is not finite.
     """
     rows, columns = y.shape
-    terms = a.shape[0] if by_term else a.shape[1]
+    terms = b.shape[1] if by_column else b.shape[0]
+    length = a.shape[1] // 2
+    depth_at_most = length - LANES if listed else _TASK_TERMS
     (down, across), groups, strips = tasks, (rows + ROWS - 1) // ROWS, (columns + LANES - 1) // LANES
     row_step, term_step = (1, rows) if by_term else (terms, 1)
     # A row of eight numbers a term is read for each vector of the result, from memory again if they collide there.
@@ -256,10 +271,27 @@ def _multiply(a, by_term, b, by_column, start, least, tasks, scratch, y):
         left, right = strips * column // across * LANES, strips * (column + 1) // across * LANES
         panel = shifted(address(scratch), get_thread_id() * scratch.shape[1])
         block = shifted(panel, _TASK_TERMS * _TASK_COLUMNS)
-        for first in range(0, terms, _TASK_TERMS):
-            depth = min(_TASK_TERMS, terms - first)
+        for first in range(0, terms, depth_at_most):
+            depth = min(depth_at_most, terms - first)
             for j in range(left, right, LANES):
                 _pack_strip(address(b), by_column, terms, columns, first, depth, j, shifted(panel, (j - left) * depth))
+            if listed:
+                multiply_rows(
+                    shifted(address(a), (first // depth_at_most * rows + top) * 2 * length),
+                    length,
+                    bottom - top,
+                    panel,
+                    depth * LANES,
+                    first == 0,
+                    shifted(address(start), left),
+                    least if first + depth == terms else np.float32(-np.inf),
+                    shifted(address(y), top * columns + left),
+                    columns,
+                    min(columns, right) - left,
+                )
+                if not is_finite(panel, (right - left) * depth):
+                    panel[scratch.shape[1] - 1] = np.float32(1)
+                continue
             for upper in range(top, bottom, _BLOCK_ROWS):
                 here = min(_BLOCK_ROWS, bottom - upper)
                 source = shifted(address(a), upper * row_step + first * term_step)

@@ -23,8 +23,8 @@ from numba.extending import intrinsic, lower_builtin, models, register_model
 
 
 def _features() -> dict[str, bool]:
-    """What the processor that Numba compiles for can do: this one, or the one that NUMBA_CPU_FEATURES describes."""
-    described = os.environ.get("NUMBA_CPU_FEATURES")
+    """What the processor that Numba compiles for can do: this one, or the one that NUMBA_CPUFEATURES describes."""
+    described = os.environ.get("NUMBA_CPUFEATURES")
     if described is None:
         return dict(llvm.get_host_cpu_features())
     return {name[1:]: name[0] == "+" for name in described.split(",") if name}
@@ -36,13 +36,14 @@ def _lanes(features: dict[str, bool]) -> int:
     return 8 if features.get("avx") else 4
 
 
-_FEATURES = _features()
+#: By the names that LLVM has for them.
+FEATURES = _features()
 
 #: Floats in one vector register of this machine: 16 (AVX-512), 8 (AVX) or 4 (SSE, NEON).
-LANES = _lanes(_FEATURES)
+LANES = _lanes(FEATURES)
 
 #: llvm.fma rounds once, and is a function call a lane where the processor can't; llvm.fmuladd does what is quick.
-_FMA = "fma" if _FEATURES.get("fma") or _FEATURES.get("neon") else "fmuladd"
+_FMA = "fma" if FEATURES.get("fma") or FEATURES.get("neon") else "fmuladd"
 
 _FLOAT = ir.FloatType()
 INT32 = ir.IntType(32)

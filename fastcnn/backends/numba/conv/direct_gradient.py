@@ -17,13 +17,28 @@ from numpy.typing import NDArray
 from fastcnn.backends.numba.conv.kernels import fills, place, put
 from fastcnn.backends.numba.jit import jit_part, parallel_jit
 from fastcnn.backends.numba.packing import FloatArray, Workspace, padded_width
-from fastcnn.backends.numba.simd import LANES, above, address, aligned_empty, fma, load, select, shifted, splat, store
+from fastcnn.backends.numba.simd import (
+    LANES,
+    above,
+    address,
+    aligned_empty,
+    fma,
+    load,
+    prefetch,
+    select,
+    shifted,
+    splat,
+    store,
+)
 
 #: Taps that are summed at once, one accumulator each.
 TAPS = 9
 
 #: Floats of the gradient that a block of rows holds, about: 16 KB stay in the first-level cache for all taps.
 _BLOCK_FLOATS = 4096
+
+#: Floats of a cache line.
+_LINE = 16
 
 #: Taps from which on a vector of each pixel's gradients is copied to where these lie one after the other.
 _PACKED_TAPS = 64
@@ -87,6 +102,8 @@ def _add_taps(grad_y, kept, x, frame, strides, offsets, split, scratch, sums, bi
     masked = kept.size > 0
     packs = masked or count % LANES != 0 or taps >= _PACKED_TAPS
     block_rows = max(1, _BLOCK_FLOATS // ((LANES if packs else count) * out_width))
+    passes = vectors * padded_taps // TAPS
+    share = (out_width * count + passes - 1) // passes
     for task_index in prange(chunks * parts):
         chunk, part = np.intp(task_index) // parts, np.intp(task_index) % parts
         work = shifted(address(scratch), get_thread_id() * scratch.shape[1])
@@ -109,6 +126,7 @@ def _add_taps(grad_y, kept, x, frame, strides, offsets, split, scratch, sums, bi
                         _pack(grad, mask, masked, count, count - v * LANES, rows * out_width, packed)
                         grad, step = packed, np.intp(LANES)
                     for t in range(0, padded_taps, TAPS):
+                        ahead = first + rows * (out_width * count + (v * padded_taps + t) // TAPS * share)
                         _sum_block(
                             shifted(image, top * steps[0]),
                             shifted(address(offsets), t),
@@ -120,12 +138,18 @@ def _add_taps(grad_y, kept, x, frame, strides, offsets, split, scratch, sums, bi
                             shifted(address(sums), ((chunk * vectors + v) * padded_taps + t) * LANES),
                             shifted(grad_b, v * LANES),
                             t == 0,
+                            shifted(address(grad_y), ahead),
+                            share,
                         )
 
 
 @jit_part
-def _sum_block(image, offsets, steps, grad, step, size, fresh, w, bias, sums_bias):
-    """Add the products of nine taps and one vector of filters over a block of rows, or write them if `fresh`."""
+def _sum_block(image, offsets, steps, grad, step, size, fresh, w, bias, sums_bias, ahead, share):
+    """Add the products of nine taps and one vector of filters over a block of rows, or write them if `fresh`.
+
+    With each row, `share` floats from `ahead` on are asked for: all passes together ask for the next block. Where the
+    gradients come from memory that takes 0.85 of the time, but not if a pass asks for all of its share at once.
+    """
     x0, x1, x2 = shifted(image, offsets[0]), shifted(image, offsets[1]), shifted(image, offsets[2])
     x3, x4, x5 = shifted(image, offsets[3]), shifted(image, offsets[4]), shifted(image, offsets[5])
     x6, x7, x8 = shifted(image, offsets[6]), shifted(image, offsets[7]), shifted(image, offsets[8])
@@ -138,10 +162,11 @@ def _sum_block(image, offsets, steps, grad, step, size, fresh, w, bias, sums_bia
     rows, columns = size
     down, right = steps
     for i in range(rows):
-        g = shifted(grad, i * columns * step)
-        at = i * down
-        for j in range(columns):
-            value = load(g, j * step)
+        for k in range(i * share, (i + 1) * share, _LINE):
+            prefetch(ahead, k)
+        at, end, g = i * down, i * down + columns * right, i * columns * step
+        while at != end:  # LLVM would unroll a `for`, and eighteen pointers don't stay in registers
+            value = load(grad, g)
             a0, a1 = fma(splat(x0[at]), value, a0), fma(splat(x1[at]), value, a1)
             a2, a3 = fma(splat(x2[at]), value, a2), fma(splat(x3[at]), value, a3)
             a4, a5 = fma(splat(x4[at]), value, a4), fma(splat(x5[at]), value, a5)
@@ -149,6 +174,7 @@ def _sum_block(image, offsets, steps, grad, step, size, fresh, w, bias, sums_bia
             a8 = fma(splat(x8[at]), value, a8)
             total = total + value
             at += right
+            g += step
     store(w, 0, a0)
     store(w, LANES, a1)
     store(w, 2 * LANES, a2)

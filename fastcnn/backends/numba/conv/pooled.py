@@ -102,11 +102,8 @@ def conv_pool_backward(
         for the bias (F,).
     """
     frame = frame_of(x.shape, padding)
-    kernel_height, run = filters.shape[0], filters.shape[1] * filters.shape[2]
-    if wants_input or not pooled_short.is_short(kernel_height, run):
+    if wants_input or not pooled_short.is_short(filters.shape):
         return pooled_lists.gradients(grad_y, y, winners, x, filters, frame, relu, wants_input, workspace)
-    windows = _pooled_windows(*grad_y.shape[1:3], frame, x.shape[3])
-    grad_filters, grad_bias = pooled_short.filter_gradient(
-        grad_y, y, winners, x, kernel_height, run, frame, windows, relu, workspace
-    )
+    kernel = filters.shape[:3]
+    grad_filters, grad_bias = pooled_short.filter_gradient(grad_y, y, winners, x, kernel, frame, relu, workspace)
     return None, grad_filters.reshape(filters.shape), grad_bias

@@ -1,4 +1,4 @@
-"""What `pooled_lists` needs of vectors: some of their lanes, a square of them, a group of them."""
+"""What kernels that skip or pick numbers need of vectors: some of their lanes, a group of them, one of four pixels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,19 @@ from numba.core import cgutils
 from numba.core.typing.templates import signature
 from numba.extending import intrinsic
 
-from fastcnn.backends.numba.simd import FLOATS, INT32, INT_VECTOR, LANES, VECTOR, at_index, mask, multiply_add, vector
+from fastcnn.backends.numba.simd import (
+    FEATURES,
+    FLOATS,
+    INT32,
+    INT_VECTOR,
+    LANES,
+    VECTOR,
+    at_index,
+    mask,
+    multiply_add,
+    splat_to,
+    vector,
+)
 
 #: Vectors in a group. Two groups and where their vectors lie stay in registers; with nine, some places did not.
 GROUP = 6
@@ -56,6 +68,18 @@ def whole(typingctx: Any, value: Any) -> Any:
         return builder.bitcast(builder.fptosi(args[0], INT_VECTOR), VECTOR)
 
     return signature(vector, vector), codegen
+
+
+@intrinsic
+def multiples(typingctx: Any, first: Any) -> Any:
+    """LANES times the whole numbers from `first` on, as 32-bit integers, their bits in a vector of floats."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        start = splat_to(builder, builder.trunc(args[0], INT32), LANES)
+        numbers = builder.add(start, ir.Constant(INT_VECTOR, list(range(LANES))))
+        return builder.bitcast(builder.mul(numbers, ir.Constant(INT_VECTOR, [LANES] * LANES)), VECTOR)
+
+    return signature(vector, types.intp), codegen
 
 
 @intrinsic
@@ -148,6 +172,92 @@ def add_to_window(typingctx: Any, value: Any, group: Any, window: Any, offsets: 
         return context.get_dummy_value()
 
     return signature(types.void, vector, _group, FLOATS, _indices), codegen
+
+
+# --- windows in pairs: each float of an image with the one below it ----------------------------------------------
+
+#: Floats of a window in pairs, in as many vectors as that takes.
+PAIRED = 16
+
+_paired = types.UniTuple(vector, PAIRED // LANES)
+
+
+@intrinsic
+def store_pairs(typingctx: Any, pointer: Any, index: Any, a: Any, b: Any) -> Any:
+    """Write the first lane of each of two vectors, then the second, and so forth, from element `index` on."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pointer, index, a, b = args
+        lanes = [lane for i in range(LANES) for lane in (i, LANES + i)]
+        pairs = builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(INT32, 2 * LANES), lanes))
+        builder.store(pairs, at_index(builder, pointer, index, pairs.type), align=4)
+        return context.get_dummy_value()
+
+    return signature(types.void, FLOATS, types.intp, vector, vector), codegen
+
+
+@intrinsic
+def store_places(typingctx: Any, pointer: Any, index: Any, winners: Any, winner: Any, channels: Any) -> Any:
+    """Write where in a window in pairs the first float of each of LANES winners is, those from element `winner` on."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        def all_lanes(number: Any) -> Any:
+            return splat_to(builder, number, LANES)
+
+        pointer, index, winners, winner, channels = args
+        narrow = builder.load(at_index(builder, winners, winner, ir.VectorType(ir.IntType(8), LANES)), align=1)
+        number, one = builder.zext(narrow, INT_VECTOR), all_lanes(INT32(1))
+        pixel = all_lanes(builder.trunc(builder.shl(channels, channels.type(1)), INT32))
+        places = builder.add(builder.mul(builder.and_(number, one), pixel), builder.lshr(number, one))
+        builder.store(places, at_index(builder, pointer, index, INT_VECTOR), align=4)
+        return context.get_dummy_value()
+
+    return signature(types.void, FLOATS, types.intp, types.CPointer(types.uint8), types.intp, types.intp), codegen
+
+
+@intrinsic
+def load_paired(typingctx: Any, pointer: Any, index: Any) -> Any:
+    """PAIRED floats from element `index` on."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        starts = [builder.add(args[1], args[1].type(first)) for first in range(0, PAIRED, LANES)]
+        vectors = [builder.load(at_index(builder, args[0], start, VECTOR), align=4) for start in starts]
+        return context.make_tuple(builder, sig.return_type, vectors)
+
+    return signature(_paired, FLOATS, types.intp), codegen
+
+
+def _permuted(builder: Any, values: Any, index: Any) -> Any:
+    """Lane ``index[i]`` of `values` in lane i; one by one where there is no instruction for it."""
+    if LANES == 8 and FEATURES.get("avx2"):
+        return _call(builder, "llvm.x86.avx2.permps", VECTOR, values, index)
+    result = values
+    for lane in range(LANES):
+        value = builder.extract_element(values, builder.extract_element(index, INT32(lane)))
+        result = builder.insert_element(result, value, INT32(lane))
+    return result
+
+
+@intrinsic
+def pick(typingctx: Any, window: Any, places: Any, number: Any) -> Any:
+    """In each lane the float of a window in pairs that is `number` columns right of its place (bits of integers)."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        window, places, number = args
+        further = splat_to(builder, builder.trunc(builder.shl(number, number.type(1)), INT32), LANES)
+        index = builder.add(builder.bitcast(places, INT_VECTOR), further)
+        vectors = cgutils.unpack_tuple(builder, window, PAIRED // LANES)
+        if LANES == 16:
+            return _call(builder, "llvm.x86.avx512.permvar.sf.512", VECTOR, vectors[0], index)
+        inside = builder.and_(index, ir.Constant(INT_VECTOR, [LANES - 1] * LANES))
+        which = builder.udiv(index, ir.Constant(INT_VECTOR, [LANES] * LANES))
+        value = ir.Constant(VECTOR, [0.0] * LANES)
+        for number, some in enumerate(vectors):
+            here = builder.icmp_unsigned("==", which, ir.Constant(INT_VECTOR, [number] * LANES))
+            value = builder.select(here, _permuted(builder, some, inside), value)
+        return value
+
+    return signature(vector, _paired, vector, types.intp), codegen
 
 
 @intrinsic
