@@ -127,6 +127,7 @@ def run(
             "order": "interleaved, one run of each participant a round, the first one rotating",
             "figure": "median of the rounds; spread is (slowest - quickest) / median",
             "threads": "each worker process is bound to as many processors as the workload has threads",
+            "memory": "in every worker process glibc keeps what is freed",
         },
         workloads=[workload.to_json() for workload in workloads],
         peers=found,

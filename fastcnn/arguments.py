@@ -66,12 +66,15 @@ def choice(name: str, value: Any, choices: Iterable[str]) -> str:
     return value
 
 
-def shape(name: str, value: Any) -> tuple[int, ...]:
-    """The shape of one sample, without the batch: a tuple of whole numbers, or one whole number."""
+def shape(name: str, value: Any, *, open_sizes: bool = False) -> tuple[int, ...]:
+    """The shape of one sample, without the batch: a tuple of whole numbers, or one; -1 where `open_sizes` lets it."""
     values = value if isinstance(value, (tuple, list)) else (value,)
     if not values:
         raise ArgumentError(f"{name}={value!r}: expected the shape of one sample, such as (28, 28, 1)")
-    return tuple(integer(name, size) for size in values)
+    try:
+        return tuple(-1 if open_sizes and size == -1 else integer(name, size) for size in values)
+    except ArgumentError:
+        raise ArgumentError(f"{name}={value!r}: expected whole numbers of at least 1") from None
 
 
 def refuse(

@@ -177,8 +177,12 @@ INITIALIZERS: dict[str, type[Initializer]] = {
 _CLASSES = {cls.__name__: cls for cls in INITIALIZERS.values()}
 
 
-def get(initializer: str | Initializer | dict[str, Any]) -> Initializer:
+def get(initializer: str | Initializer | dict[str, Any], name: str = "initializer") -> Initializer:
     """The initializer called so (``"zeros"`` or ``"Zeros"``), described so (`serialize`), or itself.
+
+    Args:
+        initializer: which.
+        name: whose it is, for the message: ``"Dense: kernel_initializer"``.
 
     Raises:
         ArgumentError: there is none of that name.
@@ -193,7 +197,7 @@ def get(initializer: str | Initializer | dict[str, Any]) -> Initializer:
         cls = INITIALIZERS.get(initializer) or _CLASSES.get(initializer)
         if cls is not None:
             return cls()
-    raise ArgumentError(f"initializer {initializer!r} is unknown; there are: {arguments.listing(INITIALIZERS)}")
+    raise ArgumentError(f"{name}={initializer!r} is unknown; there are: {arguments.listing(INITIALIZERS)}")
 
 
 def serialize(initializer: Initializer) -> dict[str, Any]:

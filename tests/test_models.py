@@ -86,6 +86,7 @@ def test_layers_are_named_as_keras_names_them_and_can_be_popped():
         (lambda: Sequential([Dense(2), Input((3,))]), ["first"]),
         (lambda: Sequential([Input((3,)), Dense(2, input_shape=(4,))]), ["(4,)", "(3,)"]),
         (lambda: Sequential([Conv2D(3, 3, input_shape=(9, 9, 1)), Dense(4)]), ["dense (Dense)", "Flatten()"]),
+        (lambda: Sequential([flat := Flatten(), flat]), ["flatten (Flatten)", "has this layer already"]),
         (lambda: Sequential().pop(), ["no layers"]),
         (lambda: Sequential([Dense(3, name="last")]).get_layer("first"), ["get_layer: name='first'", "'last'"]),
         (lambda: Sequential([Dense(3)]).get_layer(index=1), ["index=1", "1 layers"]),
@@ -304,6 +305,9 @@ def test_set_weights_takes_what_get_weights_gives():
     np.testing.assert_array_equal(one.predict(X), two.predict(X))
     with pytest.raises(ArgumentError, match="got 3 arrays of weights; expected 4"):
         two.set_weights(one.get_weights()[:3])
+    kernel, bias, dense, dense_bias = one.get_weights()
+    with pytest.raises(ArgumentError, match=r"dense \(Dense\): kernel has shape \(4, 60\); expected \(60, 4\)"):
+        two.set_weights([kernel, bias, dense.T, dense_bias])
 
 
 def test_to_categorical_is_keras():

@@ -173,16 +173,6 @@ def test_the_reference_agrees(name, training):
     np.testing.assert_allclose(network(name).predict(X), network(name, backend="reference").predict(X), rtol=1e-9)
 
 
-@pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("name", NETWORKS)
-def test_the_compiled_kernels_agree(name, training):
-    mine = network(name, "soft", "numba", dtype=None).gradients(X, SOFT, training)
-    truth = network(name, "soft").gradients(X, SOFT, training)
-    assert mine.loss == pytest.approx(truth.loss, rel=1e-6)
-    for one, other in zip([mine.input, *mine.weights], [truth.input, *truth.weights], strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
-
-
 @pytest.mark.parametrize("name", ["strides and same", "overlapping windows", "dropout"])
 def test_the_same_seed_gives_the_same_bits_on_one_and_two_threads(name):
     before = utils.get_threads()

@@ -234,6 +234,7 @@ def test_divergence_says_where_and_what_to_try_and_keeps_finite_weights():
     assert "training diverged: the loss is no longer finite at epoch" in str(caught.value)
     assert "try a learning rate lower than 100000" in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert all(np.isfinite(w).all() for w in model.get_weights())
 
 
 def test_a_nan_in_the_images_is_named_and_not_blamed_on_the_learning_rate():

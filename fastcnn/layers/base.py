@@ -173,7 +173,11 @@ class Layer:
         Raises:
             ArgumentError: their number or a shape differs; nothing is changed then.
         """
-        assign_all(self.label, list(self.parameters.values()), weights)
+        assign_all(self.label, self.labelled_parameters(), weights)
+
+    def labelled_parameters(self) -> list[tuple[str, Parameter]]:
+        """The weights in the order of `get_weights`, each with what messages call it: ``conv2d (Conv2D): kernel``."""
+        return [(f"{self.label}: {name}", parameter) for name, parameter in self.parameters.items()]
 
     def count_params(self) -> int:
         """How many numbers the weights hold."""
@@ -193,8 +197,13 @@ class Layer:
         return f"{type(self).__name__}({arguments_})"
 
 
-def assign_all(owner: str, parameters: Sequence[Parameter], values: Sequence[ArrayLike]) -> None:
+def assign_all(owner: str, parameters: Sequence[tuple[str, Parameter]], values: Sequence[ArrayLike]) -> None:
     """Assign all `values` or, where one doesn't fit, none.
+
+    Args:
+        owner: whose parameters they are, for the message.
+        parameters: as `Layer.labelled_parameters` gives them.
+        values: an array for each.
 
     Raises:
         ArgumentError: their number, a shape or a dtype differs.
@@ -202,13 +211,12 @@ def assign_all(owner: str, parameters: Sequence[Parameter], values: Sequence[Arr
     arrays = [np.asarray(value) for value in values]
     if len(arrays) != len(parameters):
         raise ArgumentError(f"{owner}: got {len(arrays)} arrays of weights; expected {len(parameters)}")
-    for parameter, array in zip(parameters, arrays, strict=True):
+    for (label, parameter), array in zip(parameters, arrays, strict=True):
         if array.shape != parameter.value.shape:
-            expected = f"expected {parameter.value.shape}"
-            raise ArgumentError(f"{owner}: {parameter.name} has shape {array.shape}; {expected}")
+            raise ArgumentError(f"{label} has shape {array.shape}; expected {parameter.value.shape}")
         if array.dtype.kind not in "fiub":
-            raise ArgumentError(f"{owner}: {parameter.name} has dtype {array.dtype}; expected real numbers")
-    for parameter, array in zip(parameters, arrays, strict=True):
+            raise ArgumentError(f"{label} has dtype {array.dtype}; expected real numbers")
+    for (_, parameter), array in zip(parameters, arrays, strict=True):
         parameter.assign(array)
 
 

@@ -57,8 +57,8 @@ class Conv2D(Layer):
         self.padding = arguments.choice("Conv2D: padding", padding, windows.PADDINGS)
         self.activation = activations.get("Conv2D", activation)
         self.use_bias = arguments.flag("Conv2D: use_bias", use_bias)
-        self.kernel_initializer = initializers.get(kernel_initializer)
-        self.bias_initializer = initializers.get(bias_initializer)
+        self.kernel_initializer = initializers.get(kernel_initializer, "Conv2D: kernel_initializer")
+        self.bias_initializer = initializers.get(bias_initializer, "Conv2D: bias_initializer")
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         size = windows.output_size(self, "kernel", input_shape, self.kernel_size, self.strides, self.padding)

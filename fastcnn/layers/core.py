@@ -91,11 +91,9 @@ class Reshape(Layer):
     ) -> None:
         arguments.refuse("Reshape", unknown, Reshape.__init__, NEUTRAL)
         super().__init__(name=name, trainable=trainable, input_shape=input_shape)
-        sizes = target_shape if isinstance(target_shape, (tuple, list)) else (target_shape,)
-        if list(sizes).count(-1) > 1:
+        self.target_shape = arguments.shape("Reshape: target_shape", target_shape, open_sizes=True)
+        if self.target_shape.count(-1) > 1:
             raise ArgumentError(f"Reshape: target_shape={target_shape!r}: only one size can be -1")
-        known = arguments.shape("Reshape: target_shape", tuple(1 if size == -1 else size for size in sizes))
-        self.target_shape = tuple(-1 if size == -1 else n for size, n in zip(sizes, known, strict=True))
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         total, known = flat_size(input_shape), flat_size(tuple(abs(n) for n in self.target_shape))
@@ -145,8 +143,8 @@ class Dense(Layer):
         self.units = arguments.integer("Dense: units", units)
         self.activation = activations.get("Dense", activation)
         self.use_bias = arguments.flag("Dense: use_bias", use_bias)
-        self.kernel_initializer = initializers.get(kernel_initializer)
-        self.bias_initializer = initializers.get(bias_initializer)
+        self.kernel_initializer = initializers.get(kernel_initializer, "Dense: kernel_initializer")
+        self.bias_initializer = initializers.get(bias_initializer, "Dense: bias_initializer")
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         if len(input_shape) != 1:

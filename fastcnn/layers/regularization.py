@@ -106,10 +106,14 @@ class BatchNormalization(Layer):
         self.epsilon = arguments.real("BatchNormalization: epsilon", epsilon, above=0.0)
         self.center = arguments.flag("BatchNormalization: center", center)
         self.scale = arguments.flag("BatchNormalization: scale", scale)
-        self.beta_initializer = initializers.get(beta_initializer)
-        self.gamma_initializer = initializers.get(gamma_initializer)
-        self.moving_mean_initializer = initializers.get(moving_mean_initializer)
-        self.moving_variance_initializer = initializers.get(moving_variance_initializer)
+        self.beta_initializer = initializers.get(beta_initializer, "BatchNormalization: beta_initializer")
+        self.gamma_initializer = initializers.get(gamma_initializer, "BatchNormalization: gamma_initializer")
+        self.moving_mean_initializer = initializers.get(
+            moving_mean_initializer, "BatchNormalization: moving_mean_initializer"
+        )
+        self.moving_variance_initializer = initializers.get(
+            moving_variance_initializer, "BatchNormalization: moving_variance_initializer"
+        )
 
     def weight_specs(self, input_shape: Shape) -> dict[str, WeightSpec]:
         shape = input_shape[-1:]

@@ -114,12 +114,14 @@ class Stack:
         """Put one more layer on top.
 
         Raises:
-            ArgumentError: it is no layer of ours, its name is taken, or it doesn't fit the layer below.
+            ArgumentError: it is no layer of ours, it or its name is there already, or it doesn't fit the layer below.
         """
         if not isinstance(layer, Layer):
             raise ArgumentError(f"{layer!r} is no layer; expected one of fastcnn.layers")
         if isinstance(layer, Input) and (self._layers or self.built):
             raise ArgumentError("Input: only the first layer can be an Input")
+        if any(other is layer for other in self._layers):
+            raise ArgumentError(f"{layer.label}: the model has this layer already; add another one of its kind")
         taken = {other.name for other in self._layers}
         if layer.name in taken:
             raise ArgumentError(f"{layer.label}: the model has a layer of that name; give another name=")
@@ -204,7 +206,8 @@ class Stack:
         Raises:
             ArgumentError: their number or a shape differs; nothing is changed then.
         """
-        assign_all("set_weights", self._parameters(), weights)
+        self._shape()
+        assign_all("set_weights", [each for layer in self._layers for each in layer.labelled_parameters()], weights)
 
     def count_params(self) -> int:
         """How many numbers the weights hold."""

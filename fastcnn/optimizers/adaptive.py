@@ -109,7 +109,7 @@ class RMSprop(Optimizer):
     Args:
         learning_rate: positive, or a schedule.
         rho: from 0 to less than 1.
-        momentum: from 0 to 1.
+        momentum: from 0 to less than 1.
         epsilon: positive.
         centered: the variant.
         options: `weight_decay`, `clipnorm`, ...: those of `Optimizer`.
