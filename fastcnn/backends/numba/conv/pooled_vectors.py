@@ -1,4 +1,4 @@
-"""What `pooled_lists` needs of vectors: some of their lanes, a square of them, a group of them."""
+"""What the gradients of pooled convolutions need of vectors: some of their lanes, groups of them, halves of them."""
 
 from __future__ import annotations
 
@@ -10,19 +10,25 @@ from numba.core import cgutils
 from numba.core.typing.templates import signature
 from numba.extending import intrinsic
 
-from fastcnn.backends.numba.simd import FLOATS, INT32, INT_VECTOR, LANES, VECTOR, at_index, mask, multiply_add, vector
+from fastcnn.backends.numba.lanes import COMPRESSES
+from fastcnn.backends.numba.simd import (
+    FLOATS,
+    INT32,
+    INT_VECTOR,
+    LANES,
+    VECTOR,
+    at_index,
+    call_llvm,
+    mask,
+    multiply_add,
+    vector,
+)
 
 #: Vectors in a group. Two groups and where their vectors lie stay in registers; with nine, some places did not.
 GROUP = 6
 
-_MASK = ir.VectorType(ir.IntType(1), LANES)
 _group = types.UniTuple(vector, GROUP)
 _indices = types.UniTuple(types.intp, GROUP)
-
-
-def _call(builder: Any, name: str, result: ir.Type, *args: Any) -> Any:
-    kind = ir.FunctionType(result, [arg.type for arg in args])
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
 
 
 @intrinsic
@@ -35,9 +41,9 @@ def store_lanes(typingctx: Any, pointer: Any, index: Any, where: Any, value: Any
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         pointer, index, where, value = args
-        if LANES == 16:
-            name = "llvm.x86.avx512.mask.compress.v16f32"
-            packed = _call(builder, name, VECTOR, value, ir.Constant(VECTOR, ir.Undefined), where)
+        if COMPRESSES:
+            undefined = ir.Constant(VECTOR, ir.Undefined)
+            packed = call_llvm(builder, f"x86.avx512.mask.compress.v{LANES}f32", VECTOR, value, undefined, where)
             builder.store(packed, at_index(builder, pointer, index, VECTOR), align=4)
             return context.get_dummy_value()
         for lane in range(LANES):
@@ -73,8 +79,7 @@ def count_lanes(typingctx: Any, where: Any) -> Any:
     """How many lanes are in the mask."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        bits = builder.zext(builder.bitcast(args[0], ir.IntType(LANES)), ir.IntType(64))
-        return _call(builder, "llvm.ctpop.i64", ir.IntType(64), bits)
+        return builder.ctpop(builder.zext(builder.bitcast(args[0], ir.IntType(LANES)), ir.IntType(64)))
 
     return signature(types.intp, mask), codegen
 
