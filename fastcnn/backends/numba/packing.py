@@ -11,10 +11,8 @@ from fastcnn.backends.numba.simd import LANES, aligned_empty, aligned_zeros
 
 FloatArray = NDArray[np.float32]
 
-#: Rows that a multiplying kernel takes at once: one accumulator each, enough of them to hide the latency of
-#: `fma`.
+#: Rows that a multiplying kernel takes at once: one accumulator each, enough of them to hide the latency of `fma`.
 ROWS = 8
-
 
 #: What takes the place of a mask where everything counts.
 EVERYTHING = np.zeros(0, np.float32)
@@ -28,8 +26,7 @@ def float32(array: NDArray[Any]) -> FloatArray:
 def plain(array: ArrayLike, dtype: type[np.generic]) -> NDArray[Any]:
     """Return `array`, or a copy of it where it is not C-contiguous, aligned, writeable and of `dtype`.
 
-    To the compiler a read-only or unaligned array is another type, for which it would compile a kernel once
-    more.
+    To the compiler a read-only or unaligned array is another type, for which it would compile a kernel once more.
     """
     if type(array) is np.ndarray and array.dtype == dtype and array.flags.carray:
         return array  # np.require would take a microsecond to find that out

@@ -1,4 +1,4 @@
-"""The kernels of convolution: how they are called is in `conv`.
+"""The kernels of convolution: how they are called is in `operations`.
 
 A window of an NHWC image is `kernel height` runs of `kernel width * channels` floats that lie one after the
 other in memory, and so are the filters' taps: the kernels know runs only, never single channels. No window is

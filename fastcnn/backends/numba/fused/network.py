@@ -166,7 +166,7 @@ class FusedNetwork:
         losses, hits = np.empty(count), np.empty(count, np.uint8)
         tasks = max(1, min(count // _IMAGES_A_THREAD, numba.get_num_threads()))
         work = self._block_workspace(images.dtype.type, tasks)
-        flat, order = images.reshape(-1), np.arange(count)
+        flat, order = images.reshape(-1), np.arange(count, dtype=np.int64)
         bounds = [count * task // tasks for task in range(tasks + 1)]
 
         def run(task: int) -> None:
