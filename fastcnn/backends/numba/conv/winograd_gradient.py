@@ -59,7 +59,8 @@ def filter_gradient(
     sums = workspace.array("sums", (chunks, _POSITIONS, panels, taps, LANES), zeros=False)
     bias = workspace.array("bias_sums", (chunks, panels * LANES), zeros=False)
     steps = (_TILES * padded_width(channels) + LANES, -(-panels // parts) * _PANEL + LANES)
-    size = _ROW * sum(steps) + _POSITIONS * padded_width(channels) + 4 * panels * LANES
+    window = max(16 * padded_width(channels), 4 * panels * LANES)  # of 4x4 pixels or of 2x2 gradients
+    size = _ROW * sum(steps) + window
     scratch = workspace.array("tiles", (get_num_threads(), size), zeros=False)
     _add_tiles(grad_y, kept, x, corner, (chunks, rows, parts), steps, scratch, sums, bias)
     grad_filters, grad_bias = aligned_empty((3, 3, channels, count)), aligned_empty((count,))
