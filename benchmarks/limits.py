@@ -18,7 +18,8 @@ from numba import njit, prange
 from fastcnn import utils
 from fastcnn.backends.numba.jit import jit_inline
 from fastcnn.backends.numba.lanes import sum_lanes
-from fastcnn.backends.numba.simd import LANES, address, aligned_zeros, fma, load, shifted, splat, store
+from fastcnn.backends.numba.packing import aligned_zeros
+from fastcnn.backends.numba.simd import LANES, address, fma, load, shifted, splat, store
 
 #: Independent chains of multiply-adds: two units of four cycles' latency need eight of them to be always busy.
 CHAINS = 12

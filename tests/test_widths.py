@@ -39,3 +39,15 @@ def test_the_kernels_are_right_at_other_widths(lanes: int, name: str, features: 
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_vectors_are_as_wide_as_numba_allows() -> None:
+    """Without AVX there is no AVX-512 either: with its instructions all the same, LLVM ended the process."""
+    done = subprocess.run(
+        [sys.executable, "-c", "from fastcnn.backends.numba import simd; assert simd.LANES == 4, simd.LANES"],
+        env=os.environ | {"NUMBA_ENABLE_AVX": "0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

@@ -51,7 +51,7 @@ class FusedReader(Reader):
         if isinstance(chosen, slice):
             if self._factors is None and images.dtype == np.float32:
                 return images[chosen]
-            chosen = np.arange(*chosen.indices(len(images)))
+            chosen = np.arange(*chosen.indices(len(images)), dtype=np.int64)
         batch = self._workspace.array("batch", (len(chosen), *images.shape[1:]))
         pixels.read(images, chosen, *(self._factors or (1.0, 0.0)), batch)
         return batch

@@ -160,7 +160,7 @@ class StagePlan:
     def warm_up(self, images: Array, labels: Labels, batch_size: int, optimizer: Optimizer) -> None:
         with self.unchanged_generators():
             for count in sorted({1, min(batch_size, len(labels), 1 if self._kernels is None else WARM_UP)}):
-                outputs = self.forward(images, np.arange(count), training=True, keep=True)
+                outputs = self.forward(images, np.arange(count, dtype=np.int64), training=True, keep=True)
                 self.backward(self.objective.measure(outputs, labels[:count])[1])
         for parameter in [p for stage in self.stages for p in stage.parameters][:1]:
             optimizer.warm_up(parameter, self._kernels)

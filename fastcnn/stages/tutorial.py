@@ -123,9 +123,9 @@ class FusedPlan:
         self._versions = [p.version for p in self._parameters]
 
     def prepare(self, images: Array) -> Array:
-        # Numba compiles once more for arrays that can't be written, which takes longer than to copy them.
+        # Numba compiles once more for arrays that are unaligned or can't be written: longer than it takes to copy them.
         dtype = np.uint8 if images.dtype == np.uint8 else np.float32
-        return np.require(images, dtype, ["C", "W"])
+        return np.require(images, dtype, ["C", "A", "W"])
 
     def warm_up(self, images: Array, labels: Labels, batch_size: int, optimizer: Optimizer) -> None:
         network = self._make()  # trains on one image and is thrown away

@@ -2,8 +2,7 @@
 
 The operations have the names and arguments of `fastcnn.backends.reference` and compute in float32 whatever
 they are given. Results are the same bit for bit on any number of threads. Kernels are compiled at their first
-call and kept on
-disk: `fastcnn.backends.numba.jit` says where.
+call and kept on disk: `fastcnn.backends.numba.jit` says where.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ from fastcnn.backends.numba.jit import parallel_jit
 from fastcnn.backends.numba.packing import FloatArray, float32
 from fastcnn.backends.numba.parts import part, parts_of
 
-_RELU, _LEAKY_RELU, _SIGMOID, _TANH = range(4)
-_NUMBERS = {"relu": _RELU, "leaky_relu": _LEAKY_RELU, "sigmoid": _SIGMOID, "tanh": _TANH, "gelu": 4}
+_RELU, _LEAKY_RELU, _SIGMOID, _TANH, _GELU = range(5)
+_NUMBERS = {"relu": _RELU, "leaky_relu": _LEAKY_RELU, "sigmoid": _SIGMOID, "tanh": _TANH, "gelu": _GELU}
 _HALF_ROOT = math.sqrt(0.5)
 _DENSITY = 1 / math.sqrt(2 * math.pi)
 

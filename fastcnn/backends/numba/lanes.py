@@ -7,11 +7,21 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.core.typing.templates import signature
 from numba.extending import intrinsic
 
-from fastcnn.backends.numba.simd import EXACT, FLOATS, INT32, INT_VECTOR, LANES, VECTOR, at_index, mask, vector
+from fastcnn.backends.numba.simd import (
+    EXACT,
+    FLOATS,
+    INT32,
+    INT_VECTOR,
+    LANES,
+    VECTOR,
+    at_index,
+    call_llvm,
+    mask,
+    vector,
+)
 
 
 def _shuffle(builder: Any, a: Any, b: Any, lanes: list[int]) -> Any:
@@ -159,9 +169,8 @@ def power_of_two(typingctx: Any, biased: Any) -> Any:
 COMPRESSES = LANES == 16
 
 
-def _x86(builder: Any, name: str, args: list[Any]) -> Any:
-    kind = ir.FunctionType(args[0].type, [a.type for a in args])
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.avx512.mask.{name}"), args)
+def _masked(builder: Any, name: str, *args: Any) -> Any:
+    return call_llvm(builder, f"x86.avx512.mask.{name}", args[0].type, *args)
 
 
 @intrinsic
@@ -170,7 +179,7 @@ def compress(typingctx: Any, where: Any, value: Any) -> Any:
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         zeros = ir.Constant(VECTOR, [0.0] * LANES)
-        return _x86(builder, f"compress.v{LANES}f32", [args[1], zeros, args[0]])
+        return _masked(builder, f"compress.v{LANES}f32", args[1], zeros, args[0])
 
     return signature(vector, mask, vector), codegen
 
@@ -180,7 +189,7 @@ def expand(typingctx: Any, where: Any, value: Any, other: Any) -> Any:
     """The first lanes of `value` moved apart, into the lanes of the mask; `other` in the rest. Needs `COMPRESSES`."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return _x86(builder, f"expand.v{LANES}f32", [args[1], args[2], args[0]])
+        return _masked(builder, f"expand.v{LANES}f32", args[1], args[2], args[0])
 
     return signature(vector, mask, vector, vector), codegen
 
@@ -199,7 +208,7 @@ def store_even_numbers(typingctx: Any, pointer: Any, index: Any, start: Any, bit
         first = builder.insert_element(undefined, builder.trunc(start, INT32), INT32(0))
         numbers = _shuffle(builder, first, undefined, [0] * LANES)
         numbers = builder.add(numbers, ir.Constant(INT_VECTOR, list(range(0, 2 * LANES, 2))))
-        some = _x86(builder, f"compress.v{LANES}i32", [numbers, ir.Constant(INT_VECTOR, [0] * LANES), where])
+        some = _masked(builder, f"compress.v{LANES}i32", numbers, ir.Constant(INT_VECTOR, [0] * LANES), where)
         builder.store(some, at_index(builder, to, index, INT_VECTOR), align=4)
         return context.get_dummy_value()
 

@@ -8,25 +8,21 @@ in every lane. What works across lanes (sums, shuffles) is in `lanes`.
 
 from __future__ import annotations
 
-import math
 import operator
-import os
 from typing import Any
 
-import llvmlite.binding as llvm
-import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
+from numba.core import cgutils, config
+from numba.core.codegen import get_host_cpu_features
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
 
 def _features() -> dict[str, bool]:
-    """What the processor that Numba compiles for can do: this one, or the one that NUMBA_CPUFEATURES describes."""
-    described = os.environ.get("NUMBA_CPUFEATURES")
-    if described is None:
-        return dict(llvm.get_host_cpu_features())
+    """What this processor can do as far as Numba uses it (NUMBA_ENABLE_AVX), or what NUMBA_CPU_FEATURES describes."""
+    described: str | None = config.CPU_FEATURES  # type: ignore[attr-defined]
+    described = get_host_cpu_features() if described is None else described
     return {name[1:]: name[0] == "+" for name in described.split(",") if name}
 
 
@@ -44,6 +40,9 @@ LANES = _lanes(FEATURES)
 
 #: llvm.fma rounds once, and is a function call a lane where the processor can't; llvm.fmuladd does what is quick.
 _FMA = "fma" if FEATURES.get("fma") or FEATURES.get("neon") else "fmuladd"
+
+#: Bytes of a cache line.
+CACHE_LINE = 64
 
 _FLOAT = ir.FloatType()
 INT32 = ir.IntType(32)
@@ -77,23 +76,6 @@ class _VectorModel(models.PrimitiveModel):
 class _MaskModel(models.PrimitiveModel):
     def __init__(self, dmm: Any, fe_type: Any) -> None:
         super().__init__(dmm, fe_type, _MASK)
-
-
-def aligned_zeros(shape: int | tuple[int, ...], dtype: type[np.generic] = np.float32) -> np.ndarray[Any, Any]:
-    """Zeros that begin on a cache line (64 bytes): a vector that straddles two lines costs two loads."""
-    return _aligned(np.zeros, shape, dtype)
-
-
-def aligned_empty(shape: int | tuple[int, ...], dtype: type[np.generic] = np.float32) -> np.ndarray[Any, Any]:
-    """As `aligned_zeros`, of any content: memory that was used before need not be cleared or mapped anew."""
-    return _aligned(np.empty, shape, dtype)
-
-
-def _aligned(make: Any, shape: int | tuple[int, ...], dtype: type[np.generic]) -> np.ndarray[Any, Any]:
-    size = math.prod(shape if isinstance(shape, tuple) else (shape,)) * np.dtype(dtype).itemsize
-    buffer = make(size + 64, np.uint8)
-    start = -buffer.ctypes.data % 64
-    return buffer[start : start + size].view(dtype).reshape(shape)
 
 
 # --- arithmetic: a + b, a - b, a * b on vectors; a & b, ~a on masks -----------------------------------------------
@@ -132,10 +114,14 @@ def _lower_invert(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     return builder.not_(args[0])
 
 
+def call_llvm(builder: Any, name: str, result: ir.Type, *args: Any) -> Any:
+    """Call one of LLVM's own functions."""
+    kind = ir.FunctionType(result, [arg.type for arg in args])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}"), args)
+
+
 def multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
-    kind = ir.FunctionType(a.type, [a.type] * 3)
-    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.{_FMA}.v{a.type.count}f32")
-    return builder.call(function, [a, b, c])
+    return call_llvm(builder, f"{_FMA}.v{a.type.count}f32", a.type, a, b, c)
 
 
 @intrinsic
@@ -319,9 +305,8 @@ def load_where(typingctx: Any, pointer: Any, index: Any, where: Any) -> Any:
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         at = at_index(builder, args[0], args[1], VECTOR)
-        kind = ir.FunctionType(VECTOR, [at.type, INT32, _MASK, VECTOR])
-        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.load.v{LANES}f32.p0")
-        return builder.call(function, [at, INT32(4), args[2], ir.Constant(VECTOR, [0.0] * LANES)])
+        zeros = ir.Constant(VECTOR, [0.0] * LANES)
+        return call_llvm(builder, f"masked.load.v{LANES}f32.p0", VECTOR, at, INT32(4), args[2], zeros)
 
     return signature(vector, FLOATS, types.intp, mask), codegen
 
@@ -332,9 +317,7 @@ def store_where(typingctx: Any, pointer: Any, index: Any, value: Any, where: Any
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         at = at_index(builder, args[0], args[1], VECTOR)
-        kind = ir.FunctionType(ir.VoidType(), [VECTOR, at.type, INT32, _MASK])
-        function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.store.v{LANES}f32.p0")
-        builder.call(function, [args[2], at, INT32(4), args[3]])
+        call_llvm(builder, f"masked.store.v{LANES}f32.p0", ir.VoidType(), args[2], at, INT32(4), args[3])
         return context.get_dummy_value()
 
     return signature(types.void, FLOATS, types.intp, vector, mask), codegen
@@ -358,7 +341,7 @@ def load_mask(typingctx: Any, pointer: Any, index: Any) -> Any:
     """The mask kept in 16-bit element `index`."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        bits = builder.load(builder.gep(*args[:1], args[1:]), align=2)
+        bits = builder.load(builder.gep(args[0], [args[1]]), align=2)
         return builder.bitcast(bits if LANES == 16 else builder.trunc(bits, _MASK_BITS), _MASK)
 
     return signature(mask, _BITS, types.intp), codegen
@@ -383,9 +366,17 @@ def prefetch(typingctx: Any, pointer: Any, index: Any) -> Any:
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         line = at_index(builder, args[0], args[1], ir.IntType(8))
-        kind = ir.FunctionType(ir.VoidType(), [line.type, INT32, INT32, INT32])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        builder.call(function, [line, INT32(0), INT32(3), INT32(1)])
+        call_llvm(builder, "prefetch.p0", ir.VoidType(), line, INT32(0), INT32(3), INT32(1))
         return context.get_dummy_value()
 
     return signature(types.void, pointer, types.intp), codegen
+
+
+@intrinsic
+def line_of(typingctx: Any, pointer: Any) -> Any:
+    """How many elements of what `pointer` points to fill a cache line."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return ir.Constant(context.get_value_type(types.intp), CACHE_LINE * 8 // pointer.dtype.bitwidth)
+
+    return signature(types.intp, pointer), codegen

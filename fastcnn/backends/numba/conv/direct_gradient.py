@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from fastcnn.backends.numba.conv.kernels import fills, place, put
 from fastcnn.backends.numba.jit import jit_part, parallel_jit
-from fastcnn.backends.numba.packing import FloatArray, Workspace, padded_width
+from fastcnn.backends.numba.packing import FloatArray, Workspace, aligned_empty, padded_width
 from fastcnn.backends.numba.simd import (
     LANES,
     above,
     address,
-    aligned_empty,
     fma,
+    line_of,
     load,
     prefetch,
     select,
@@ -36,9 +36,6 @@ TAPS = 9
 
 #: Floats of the gradient that a block of rows holds, about: 16 KB stay in the first-level cache for all taps.
 _BLOCK_FLOATS = 4096
-
-#: Floats of a cache line.
-_LINE = 16
 
 #: Taps from which on a vector of each pixel's gradients is copied to where these lie one after the other.
 _PACKED_TAPS = 64
@@ -162,7 +159,7 @@ def _sum_block(image, offsets, steps, grad, step, size, fresh, w, bias, sums_bia
     rows, columns = size
     down, right = steps
     for i in range(rows):
-        for k in range(i * share, (i + 1) * share, _LINE):
+        for k in range(i * share, (i + 1) * share, line_of(ahead)):
             prefetch(ahead, k)
         at, end, g = i * down, i * down + columns * right, i * columns * step
         while at != end:  # LLVM would unroll a `for`, and eighteen pointers don't stay in registers

@@ -14,8 +14,8 @@ from numba import prange
 from numpy.typing import NDArray
 
 from fastcnn.backends.numba.jit import jit_part, parallel_jit
-from fastcnn.backends.numba.packing import FloatArray, float32, padded_width
-from fastcnn.backends.numba.simd import LANES, address, aligned_empty, load, shifted, store
+from fastcnn.backends.numba.packing import FloatArray, aligned_empty, float32, padded_width
+from fastcnn.backends.numba.simd import LANES, address, load, shifted, store
 
 
 def packed_filters(filters: NDArray[Any], turned: bool = False) -> FloatArray:

@@ -1,4 +1,4 @@
-"""The kernels of convolution: how they are called is in `conv`.
+"""The kernels of convolution: how they are called is in `operations`.
 
 A window of an NHWC image is `kernel height` runs of `kernel width * channels` floats that lie one after the
 other in memory, and so are the filters' taps: the kernels know runs only, never single channels. No window is
@@ -9,7 +9,7 @@ That workspace is described by a `frame`, a tuple: its height and width, and the
 first pixel in it. Each chunk of samples has one row of `scratch` for it. A margin is never written to and remains
 zero.
 
-The copying helpers are kernels of their own: inlined, they doubled the time that compiling takes.
+The copying helpers are functions of their own: inlined, they doubled the time that compiling takes.
 """
 
 from __future__ import annotations

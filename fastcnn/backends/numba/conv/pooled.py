@@ -3,7 +3,7 @@
 Forward, the four pixels of a pooling window are convolved side by side and leave the registers as one maximum
 (`pooled_direct`); for 3x3 filters of many channels `winograd_pooled` does so with fewer multiplications.
 Backward, at most one pixel in four has a gradient, and with ReLU often none: both gradients of the convolution are
-summed over those alone, exactly, in a quarter of the multiplications of `conv` or less.
+summed over those alone, exactly, in a quarter of the multiplications of `operations` or less.
 
 That is done by `pooled_lists`; for a network's first layer, of few taps and images that need no gradient, by
 `pooled_short`.

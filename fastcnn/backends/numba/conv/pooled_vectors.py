@@ -10,6 +10,7 @@ from numba.core import cgutils
 from numba.core.typing.templates import signature
 from numba.extending import intrinsic
 
+from fastcnn.backends.numba.lanes import COMPRESSES
 from fastcnn.backends.numba.simd import (
     FEATURES,
     FLOATS,
@@ -18,6 +19,7 @@ from fastcnn.backends.numba.simd import (
     LANES,
     VECTOR,
     at_index,
+    call_llvm,
     mask,
     multiply_add,
     splat_to,
@@ -27,14 +29,8 @@ from fastcnn.backends.numba.simd import (
 #: Vectors in a group. Two groups and where their vectors lie stay in registers; with nine, some places did not.
 GROUP = 6
 
-_MASK = ir.VectorType(ir.IntType(1), LANES)
 _group = types.UniTuple(vector, GROUP)
 _indices = types.UniTuple(types.intp, GROUP)
-
-
-def _call(builder: Any, name: str, result: ir.Type, *args: Any) -> Any:
-    kind = ir.FunctionType(result, [arg.type for arg in args])
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)
 
 
 @intrinsic
@@ -47,9 +43,9 @@ def store_lanes(typingctx: Any, pointer: Any, index: Any, where: Any, value: Any
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         pointer, index, where, value = args
-        if LANES == 16:
-            name = "llvm.x86.avx512.mask.compress.v16f32"
-            packed = _call(builder, name, VECTOR, value, ir.Constant(VECTOR, ir.Undefined), where)
+        if COMPRESSES:
+            undefined = ir.Constant(VECTOR, ir.Undefined)
+            packed = call_llvm(builder, f"x86.avx512.mask.compress.v{LANES}f32", VECTOR, value, undefined, where)
             builder.store(packed, at_index(builder, pointer, index, VECTOR), align=4)
             return context.get_dummy_value()
         for lane in range(LANES):
@@ -97,8 +93,7 @@ def count_lanes(typingctx: Any, where: Any) -> Any:
     """How many lanes are in the mask."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        bits = builder.zext(builder.bitcast(args[0], ir.IntType(LANES)), ir.IntType(64))
-        return _call(builder, "llvm.ctpop.i64", ir.IntType(64), bits)
+        return builder.ctpop(builder.zext(builder.bitcast(args[0], ir.IntType(LANES)), ir.IntType(64)))
 
     return signature(types.intp, mask), codegen
 
@@ -230,7 +225,7 @@ def load_paired(typingctx: Any, pointer: Any, index: Any) -> Any:
 def _permuted(builder: Any, values: Any, index: Any) -> Any:
     """Lane ``index[i]`` of `values` in lane i; one by one where there is no instruction for it."""
     if LANES == 8 and FEATURES.get("avx2"):
-        return _call(builder, "llvm.x86.avx2.permps", VECTOR, values, index)
+        return call_llvm(builder, "x86.avx2.permps", VECTOR, values, index)
     result = values
     for lane in range(LANES):
         value = builder.extract_element(values, builder.extract_element(index, INT32(lane)))
@@ -248,7 +243,7 @@ def pick(typingctx: Any, window: Any, places: Any, number: Any) -> Any:
         index = builder.add(builder.bitcast(places, INT_VECTOR), further)
         vectors = cgutils.unpack_tuple(builder, window, PAIRED // LANES)
         if LANES == 16:
-            return _call(builder, "llvm.x86.avx512.permvar.sf.512", VECTOR, vectors[0], index)
+            return call_llvm(builder, "x86.avx512.permvar.sf.512", VECTOR, vectors[0], index)
         inside = builder.and_(index, ir.Constant(INT_VECTOR, [LANES - 1] * LANES))
         which = builder.udiv(index, ir.Constant(INT_VECTOR, [LANES] * LANES))
         value = ir.Constant(VECTOR, [0.0] * LANES)

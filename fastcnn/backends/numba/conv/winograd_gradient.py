@@ -17,8 +17,8 @@ from numba import get_num_threads, get_thread_id, prange  # type: ignore[attr-de
 from fastcnn.backends.numba.conv.kernels import put
 from fastcnn.backends.numba.conv.winograd_tiles import Corner, copy_pixels, next_tile, tile_at
 from fastcnn.backends.numba.jit import jit_inline, jit_part, parallel_jit
-from fastcnn.backends.numba.packing import ROWS, FloatArray, Workspace, padded_width
-from fastcnn.backends.numba.simd import LANES, address, aligned_empty, fma, load, shifted, splat, store
+from fastcnn.backends.numba.packing import ROWS, FloatArray, Workspace, aligned_empty, padded_width
+from fastcnn.backends.numba.simd import LANES, address, fma, load, shifted, splat, store
 
 #: Positions of a tile, and of one row of it.
 _POSITIONS, _ROW = 16, 4
@@ -59,7 +59,8 @@ def filter_gradient(
     sums = workspace.array("sums", (chunks, _POSITIONS, panels, taps, LANES), zeros=False)
     bias = workspace.array("bias_sums", (chunks, panels * LANES), zeros=False)
     steps = (_TILES * padded_width(channels) + LANES, -(-panels // parts) * _PANEL + LANES)
-    size = _ROW * sum(steps) + _POSITIONS * padded_width(channels) + 4 * panels * LANES
+    window = max(16 * padded_width(channels), 4 * panels * LANES)  # of 4x4 pixels or of 2x2 gradients
+    size = _ROW * sum(steps) + window
     scratch = workspace.array("tiles", (get_num_threads(), size), zeros=False)
     _add_tiles(grad_y, kept, x, corner, (chunks, rows, parts), steps, scratch, sums, bias)
     grad_filters, grad_bias = aligned_empty((3, 3, channels, count)), aligned_empty((count,))

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from fastcnn.backends.numba.conv.filters import packed_filters
 from fastcnn.backends.numba.jit import jit_inline, jit_part
 from fastcnn.backends.numba.packing import FloatArray, Workspace, float32, padded_width
-from fastcnn.backends.numba.simd import LANES, above, fma, load, prefetch, select, shifted, splat, store
+from fastcnn.backends.numba.simd import LANES, above, fma, line_of, load, prefetch, select, shifted, splat, store
 
 #: Tiles that are multiplied together, one accumulator each.
 TILES = 8
@@ -182,7 +182,7 @@ def pixels_of(shape, place, step, corner, side):
 def ask_for(pointer, first, last, part, parts):
     """Prefetch one of `parts` equal parts of what is between two elements: all at once would wait for memory."""
     size = last - first
-    for k in range(first + size * part // parts, first + size * (part + 1) // parts, 16):  # a cache line of floats
+    for k in range(first + size * part // parts, first + size * (part + 1) // parts, line_of(pointer)):
         prefetch(pointer, k)
 
 

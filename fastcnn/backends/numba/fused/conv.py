@@ -23,6 +23,7 @@ from fastcnn.backends.numba.simd import (
     equal,
     fma,
     fnma,
+    line_of,
     load,
     load_mask,
     maximum,
@@ -32,6 +33,9 @@ from fastcnn.backends.numba.simd import (
     store,
     store_mask,
 )
+
+#: Sums that `conv3x3_backward` ends with: nine taps' and the bias'.
+_SUMS = 10
 
 _ZERO = np.float32(0.0)
 _HALF = np.float32(0.5)
@@ -60,7 +64,7 @@ def _pool(g, y00, y01, y10, y11, bias, v, pooled, winners, training):
 @jit_inline
 def _prefetch(soon, v):
     """Ask for dense weights that are needed next, a vector's at a time, while the arithmetic has work."""
-    for line in range(v * BLOCK * LANES, (v + 1) * BLOCK * LANES, 16):
+    for line in range(v * BLOCK * LANES, (v + 1) * BLOCK * LANES, line_of(soon)):
         prefetch(soon, line)
 
 
@@ -177,7 +181,7 @@ def conv3x3_backward(g, f, windows, winners, grad, factor, filters, sums):
     w10, w11, w12 = _untransform(u10, u11, u12, u13)
     w20, w21, w22 = _untransform(u20, u21, u22, u23)
     store_sums(sums, 0, (w00, w01, w02, w10, w11, w12, w20, w21, w22, total))
-    for i in range(0, BLOCK, LANES):
+    for i in range(0, _SUMS, LANES):
         store(filters, f * g.row + i, fma(splat(factor), load(sums, i), load(filters, f * g.row + i)))
 
 

@@ -32,10 +32,10 @@ from fastcnn.backends.numba.fused.windows import (
 )
 from fastcnn.backends.numba.jit import jit, jit_inline
 from fastcnn.backends.numba.lanes import COMPRESSES, sum_lanes
+from fastcnn.backends.numba.packing import aligned_zeros
 from fastcnn.backends.numba.simd import (
     LANES,
     address,
-    aligned_zeros,
     fma,
     is_finite,
     load,

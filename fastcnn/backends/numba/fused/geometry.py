@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastcnn.backends.numba.jit import jit_inline
-from fastcnn.backends.numba.simd import address, aligned_zeros, shifted
+from fastcnn.backends.numba.packing import aligned_zeros
+from fastcnn.backends.numba.simd import CACHE_LINE, address, shifted
 
 #: Classes that one pass over the pooled activations serves: ten accumulators and ten vectors of weights fit registers.
 BLOCK = 10
@@ -59,7 +60,7 @@ def task_rows(tasks: int, size: int, dtype: type[np.generic] = np.float32) -> ND
     one.
     """
     item = np.dtype(dtype).itemsize
-    width = (-(-size * item // 64) + 1) * 64 // item
+    width = (-(-size * item // CACHE_LINE) + 1) * CACHE_LINE // item
     return aligned_zeros((tasks, width), dtype)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from fastcnn.backends.numba.jit import jit_inline
 from fastcnn.backends.numba.lanes import evens, odds, rotate
-from fastcnn.backends.numba.simd import LANES, fma, load, prefetch, shifted, splat, store
+from fastcnn.backends.numba.simd import LANES, fma, line_of, load, prefetch, shifted, splat, store
 
 
 @jit_inline
@@ -31,7 +31,7 @@ def fetch(g, images, index, image):
 def fetch_ahead(g, images, index):
     """Ask the memory for image `index` of (N, H, W, C): a random order is one that it can't foresee."""
     pixels = g.height * g.width * g.channels
-    for i in range(0, pixels, 64):
+    for i in range(0, pixels, line_of(images)):
         prefetch(images, index * pixels + i)
 
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from fastcnn.backends.numba.fused.batch import BlockWorkspace, block_workspace, chunks_of, infer, train_batches
 from fastcnn.backends.numba.fused.each import Workspace, one_image_workspace, train_each
 from fastcnn.backends.numba.fused.geometry import BLOCK, Geometry, Network, task_rows
-from fastcnn.backends.numba.simd import LANES, aligned_zeros
+from fastcnn.backends.numba.packing import aligned_zeros
+from fastcnn.backends.numba.simd import LANES
 
 #: Fewer images than this are not worth another thread.
 _IMAGES_A_THREAD = 256
@@ -166,7 +167,7 @@ class FusedNetwork:
         losses, hits = np.empty(count), np.empty(count, np.uint8)
         tasks = max(1, min(count // _IMAGES_A_THREAD, numba.get_num_threads()))
         work = self._block_workspace(images.dtype.type, tasks)
-        flat, order = images.reshape(-1), np.arange(count)
+        flat, order = images.reshape(-1), np.arange(count, dtype=np.int64)
         bounds = [count * task // tasks for task in range(tasks + 1)]
 
         def run(task: int) -> None:

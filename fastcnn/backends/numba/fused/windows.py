@@ -1,7 +1,7 @@
 """From an image to what 3x3 filters read: its pooling windows in the transform domain, but for the flat ones.
 
 Each window's 4x4 pixels are brought into the domain of Winograd's F(2x2, 3x3) (Lavin and Gray, "Fast Algorithms for
-Convolutional Neural Networks", 2015), once for all filters.
+Convolutional Neural Networks", 2016), once for all filters.
 
 More than half of MNIST's windows (56 in a hundred) show nothing but background: sixteen pixels that are the image's
 first. Whatever the filter, all their outputs are one number, computed once; and their gradients for the filter are one
