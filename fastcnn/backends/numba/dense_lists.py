@@ -54,22 +54,33 @@ def lists_of(left: FloatArray, by_term: bool, columns: int, workspace: Workspace
     terms, rows = left.shape if by_term else left.shape[::-1]
     if rows * terms * columns < _PRODUCTS or left.size > _LEFT_FLOATS or terms < LANES or (by_term and rows % LANES):
         return None
-    some = left[:: max(1, len(left) // _LOOKS)]
-    if np.count_nonzero(some) > _DENSITY * some.size:
-        return None
     blocks = -(-terms // _TERMS)
     length = padded_width(-(-terms // blocks)) + LANES
     lists = workspace.array("lists", (blocks, rows, 2 * length), zeros=False)
-    _list(left, by_term, workspace.array("squares", (get_num_threads(), LANES, LANES), zeros=False), lists)
-    return lists
+    squares = workspace.array("squares", (get_num_threads(), LANES, LANES), zeros=False)
+    return lists if _list(left, by_term, squares, lists) else None
+
+
+@jit_part
+def _is_sparse(a):
+    """Whether lists pay, by the look of a few rows."""
+    found, looks = 0, range(0, a.shape[0], max(1, a.shape[0] // _LOOKS))
+    for i in looks:
+        row = shifted(address(a), i * a.shape[1])
+        for j in range(a.shape[1]):
+            found += row[j] != 0
+    return found <= _DENSITY * (len(looks) * a.shape[1])
 
 
 @parallel_jit
 def _list(a, by_term, squares, lists):
-    """Fill `lists`: the numbers, from `length` on where in a strip their terms are, and at the end how many there are.
+    """Fill `lists`, if they pay, and return whether they do.
 
-    A block is of ``length - LANES`` terms; `squares` are scratch, one for each thread.
+    A list is the numbers, from `length` on where in a strip their terms are, and at the end how many there are. A block
+    is of ``length - LANES`` terms; `squares` are scratch, one for each thread.
     """
+    if not _is_sparse(a):
+        return False
     rows, length = lists.shape[1], lists.shape[2] // 2
     terms, depth = a.shape[0] if by_term else a.shape[1], length - LANES
     zero = splat(np.float32(0))
@@ -93,6 +104,7 @@ def _list(a, by_term, squares, lists):
                 store_lanes(values, found, there, value)
                 store_lanes(at, found, there, places)
                 end[0] = np.int32(found + count_lanes(there))
+    return True
 
 
 @jit_part
