@@ -55,6 +55,21 @@ def test_winograds_maxima_are_within_their_bound(size, channels, count, padding,
     assert (top - won <= 2 * bound).all()
 
 
+@pytest.mark.parametrize(("size", "channels", "count", "padding"), SHAPES)
+def test_an_output_that_sees_only_zeros_is_exactly_zero(size, channels, count, padding):
+    """So that ReLU stops its gradient, whatever its tile's other pixels are."""
+    x, filters, _ = drawn(size, channels, count)
+    x *= np.random.default_rng(0).random((*size, 1)) < 0.15
+    y, _ = pooled.conv_pool_forward(x, filters, None, padding, False, Workspace())
+    exact = im2col.conv2d_forward(x.astype(float), filters.astype(float), None, (1, 1), padding)
+    rows, columns = y.shape[1:3]
+    windows = exact[:, : 2 * rows, : 2 * columns].reshape(len(x), rows, 2, columns, 2, count)
+    top = windows.max(axis=(2, 4))
+    partly = (top == 0) & (windows.min(axis=(2, 4)) < 0)
+    assert partly.any()
+    assert (y[top == 0] == 0).all()
+
+
 def test_the_bound_can_fail():
     """Results that are rounded to 16 bits do not hold it."""
     x, filters, bias = drawn((4, 8, 8), LANES, LANES)

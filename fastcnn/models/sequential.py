@@ -226,7 +226,7 @@ class Sequential(Stack):
         level = verbose_level(verbose, console)
         samples = self._samples(x, y, sample_weight)
         begun = time.perf_counter()
-        plan = self._inference_plan() if _fusable(samples) else self._kept_plan("layerwise", self._layerwise_plan)
+        plan = self._inference_plan() if _fusable(samples) else self._layerwise_plan()
         samples = replace(samples, images=plan.prepare(samples.images))
         figures = training.evaluate(plan, samples, size, self._accuracies)
         if level:
@@ -259,7 +259,7 @@ class Sequential(Stack):
         """
         optimizer = self._compiled()
         samples = self._samples(x, y, sample_weight, class_weight)
-        plan = self._kept_plan("layerwise", self._layerwise_plan)
+        plan = self._layerwise_plan()
         return _as_asked(training.one_step(plan, optimizer, samples, self._accuracies), return_dict)
 
     def gradients(
@@ -277,7 +277,7 @@ class Sequential(Stack):
         """
         self._compiled()
         samples = self._samples(x, y, sample_weight)
-        plan = self._kept_plan("layerwise", self._layerwise_plan)
+        plan = self._layerwise_plan()
         mode = arguments.flag("training", training)
         return Gradients(*plan.gradients(samples.images, samples.labels, mode, samples.weights))
 
@@ -311,7 +311,9 @@ class Sequential(Stack):
         return fused or self._layerwise_plan()
 
     def _layerwise_plan(self) -> stages.StagePlan:
-        return stages.plan(self._layers, self.backend, self.dtype, self.loss, self._masks, self._fused)
+        """The stages, which keep their arrays from one call to the next."""
+        network = (self._layers, self.backend, self.dtype, self.loss, self._masks, self._fused)
+        return self._kept_plan("layerwise", lambda: stages.plan(*network))
 
     def _inference_plan(self) -> stages.Plan:
         return self._kept_plan("inference", self._make_plan)

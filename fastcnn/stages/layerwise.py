@@ -152,16 +152,19 @@ class StagePlan:
         self._reader = reader
         self.objective = objective
         self._kernels = kernels
+        self._warm: set[int] = set()
 
     def prepare(self, images: Array) -> Array:
         return images
 
     @_quiet
     def warm_up(self, images: Array, labels: Labels, batch_size: int, optimizer: Optimizer) -> None:
+        counts = {1, min(batch_size, len(labels), 1 if self._kernels is None else WARM_UP)}
         with self.unchanged_generators():
-            for count in sorted({1, min(batch_size, len(labels), 1 if self._kernels is None else WARM_UP)}):
+            for count in sorted(counts - self._warm):
                 outputs = self.forward(images, np.arange(count, dtype=np.int64), training=True, keep=True)
                 self.backward(self.objective.measure(outputs, labels[:count])[1])
+        self._warm |= counts
         for parameter in [p for stage in self.stages for p in stage.parameters][:1]:
             optimizer.warm_up(parameter, self._kernels)
 

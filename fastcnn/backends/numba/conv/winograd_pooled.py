@@ -19,8 +19,9 @@ channels  root mean square  greatest
 ========  ================  ============
 
 Where pixels are the same over a tile in one direction or both, all positions in that direction are zero but one, and
-the outputs are equal to the last bit, as they should be: maxima that are equal for that reason are found equal. What is
-not finite spreads over the sixteen outputs of its tile.
+the outputs are equal to the last bit, as they should be: maxima that are equal for that reason are found equal. And an
+output that sees nothing but zeros, as many behind ReLU do, is the bias, exactly: without a bias rounding would decide
+whether ReLU lets its gradient pass. What is not finite spreads over the sixteen outputs of its tile.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from numba import get_num_threads, get_thread_id, prange  # type: ignore[attr-de
 from numpy.typing import NDArray
 
 from fastcnn.backends.numba.conv.kernels import put_pooled
+from fastcnn.backends.numba.conv.pooled_vectors import count_lanes, integers
 from fastcnn.backends.numba.conv.winograd_tiles import (
     TILES,
     Corner,
@@ -46,7 +48,19 @@ from fastcnn.backends.numba.conv.winograd_tiles import (
 )
 from fastcnn.backends.numba.jit import jit_inline, jit_part, parallel_jit
 from fastcnn.backends.numba.packing import FloatArray, Workspace, padded_width
-from fastcnn.backends.numba.simd import LANES, address, fma, load, shifted, splat, store
+from fastcnn.backends.numba.simd import (
+    LANES,
+    address,
+    equal,
+    first_lanes,
+    fma,
+    load,
+    load_where,
+    select,
+    shifted,
+    splat,
+    store,
+)
 
 #: Pixels of a tile in a row, its positions, and its outputs in a row.
 _SIDE, _POSITIONS, _OUTPUTS = 6, 36, 4
@@ -80,7 +94,7 @@ def forward(
     weights, layout, is_wide = weights_of(filters, False, _POSITIONS, _transform_filters, workspace)
     # One vector more from one position to the next: a power of two would use few sets of the caches.
     steps = (tiles * length + LANES, (tiles + 1) * LANES, channels * LANES + LANES if is_wide else 0)
-    size = _POSITIONS * (LANES + length + sum(steps))
+    size = _POSITIONS * (LANES + length + sum(steps)) + padded_width(tiles)
     scratch = workspace.array("winograd", (get_num_threads(), size), zeros=False)
     grid = (rows, columns, groups)
     _forward(x, corner, grid, steps, weights, layout, start, np.float32(least), scratch, y, winners)
@@ -194,8 +208,25 @@ def _column(products, step):
 
 
 @jit_part
-def _transform_group(images, length, corner, place, spare, step, tiles):
-    """Transform a group of tiles: `place` is their rows and columns in an image, and the first and last of them."""
+def _blank(window, down, right, channels):
+    """Which outputs of a window see nothing but zeros: bit 8 * row + column."""
+    seen, zero = np.int64(0), splat(np.float32(0))
+    for i in range(_SIDE):
+        for j in range(_SIDE):
+            for k in range(0, channels, LANES):
+                pixel = load_where(window, i * down + j * right + k, first_lanes(channels - k))
+                seen |= np.int64(count_lanes(equal(pixel, zero)) < LANES) << (8 * i + j)
+    seen |= seen >> 1 | seen >> 2
+    seen |= seen >> 8 | seen >> 16
+    return np.int32(~seen & 0x0F0F0F0F)
+
+
+@jit_part
+def _transform_group(images, length, corner, place, spare, step, tiles, blank):
+    """Transform a group of tiles, and note which outputs are blank.
+
+    `place` is their rows and columns in an image, and the first and last of them.
+    """
     rows, columns, first, last = place
     copied = shifted(spare, _POSITIONS * LANES)
     n, row, column = tile_at(first, rows, columns)
@@ -203,11 +234,24 @@ def _transform_group(images, length, corner, place, spare, step, tiles):
         begin = (n, _OUTPUTS * row + corner[0], _OUTPUTS * column + corner[1])
         window, down, right = window_at(images, begin, _SIDE, copied)
         _transform_tile(window, down, right, length, step, shifted(tiles, (t - first) * length), spare)
+        blank[t - first] = _blank(window, down, right, images[3][3])
         n, row, column = next_tile(n, row, column, rows, columns)
 
 
+@jit_inline
+def _unless_blank(blank, v0, v1, v2, v3):
+    """Four outputs, zero where the lowest bits say so."""
+    zero = splat(np.float32(0))
+    return (
+        select(first_lanes((blank & 1) * LANES), zero, v0),
+        select(first_lanes((blank >> 1 & 1) * LANES), zero, v1),
+        select(first_lanes((blank >> 2 & 1) * LANES), zero, v2),
+        select(first_lanes((blank >> 3 & 1) * LANES), zero, v3),
+    )
+
+
 @jit_part
-def _put_maxima(products, step, start, floor, lanes, shape, stride, place, y, winners, spare):
+def _put_maxima(products, step, blank, start, floor, lanes, shape, stride, place, y, winners, spare):
     """Write the maxima of a group of tiles for one vector of filters."""
     _, height, width, count = shape
     rows, columns, first, last = place
@@ -225,6 +269,10 @@ def _put_maxima(products, step, start, floor, lanes, shape, stride, place, y, wi
         right, below = 2 * column + 1 < width, 2 * row + 1 < height
         a0, b0, c0, d0 = _product_sums(a0, b0, c0, d0, e0, f0)
         a1, b1, c1, d1 = _product_sums(a1, b1, c1, d1, e1, f1)
+        bits = np.intp(blank[t - first])
+        if bits != 0:
+            a0, b0, c0, d0 = _unless_blank(bits, a0, b0, c0, d0)
+            a1, b1, c1, d1 = _unless_blank(bits >> 8, a1, b1, c1, d1)
         to, won = pixel * count, pixel * stride
         put_pooled(a0 + start, b0 + start, a1 + start, b1 + start, least, lanes, y, to, winners, won, spare)
         if right:
@@ -233,6 +281,9 @@ def _put_maxima(products, step, start, floor, lanes, shape, stride, place, y, wi
         if below:
             a2, b2, c2, d2 = _product_sums(a2, b2, c2, d2, e2, f2)
             a3, b3, c3, d3 = _product_sums(a3, b3, c3, d3, e3, f3)
+            if bits != 0:
+                a2, b2, c2, d2 = _unless_blank(bits >> 16, a2, b2, c2, d2)
+                a3, b3, c3, d3 = _unless_blank(bits >> 24, a3, b3, c3, d3)
             to, won = (pixel + width) * count, (pixel + width) * stride
             put_pooled(a2 + start, b2 + start, a3 + start, b3 + start, least, lanes, y, to, winners, won, spare)
             if right:
@@ -263,9 +314,10 @@ def _forward(x, corner, grid, steps, filters, layout, start, least, scratch, y, 
         spare = shifted(address(scratch), get_thread_id() * scratch.shape[1])
         tiles = shifted(spare, _POSITIONS * (length + LANES))
         products = shifted(tiles, _POSITIONS * tile_step)
+        blank = integers(shifted(products, _POSITIONS * (product_step + weight_step)))
         first, last = blocks * group // groups * TILES, min(blocks * (group + 1) // groups * TILES, total)
         place = (rows, columns, first, last)
-        _transform_group(images, length, corner, place, spare, tile_step, tiles)
+        _transform_group(images, length, corner, place, spare, tile_step, tiles, blank)
         maxima, stop = pixels_of(y.shape, place, 2, 0, 2)
         ahead = (rows, columns, min(last, total - 1), min(2 * last - first, total))
         pixels, pixels_stop = pixels_of(x.shape, ahead, _OUTPUTS, corner[0], _SIDE)
@@ -285,4 +337,4 @@ def _forward(x, corner, grid, steps, filters, layout, start, least, scratch, y, 
                 multiply(at, length, last - first, channels, shifted(weights, s * step), to)
             bias, lanes = load(address(start), panel * LANES), count - panel * LANES
             out, won = shifted(address(y), panel * LANES), shifted(address(winners), panel * LANES)
-            _put_maxima(products, product_step, bias, least, lanes, y.shape, stride, place, out, won, spare)
+            _put_maxima(products, product_step, blank, bias, least, lanes, y.shape, stride, place, out, won, spare)
