@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -223,6 +224,7 @@ def _ratios(rows: Iterable[Row], ours: str) -> dict[tuple[str, str], float]:
     }
 
 
+@functools.cache
 def machine() -> tuple[dict[str, Any], dict[str, str]]:
     """This machine and the versions on it, as `fastcnn info` sees them."""
     command = [sys.executable, "-m", "fastcnn", "info", "--json"]

@@ -12,9 +12,8 @@ from __future__ import annotations
 import numpy as np
 from numba import get_num_threads, get_thread_id, prange  # type: ignore[attr-defined]
 
-from fastcnn.backends.numba.conv.pooled_vectors import count_lanes, integers, multiples, store_lanes
 from fastcnn.backends.numba.jit import jit_part, parallel_jit
-from fastcnn.backends.numba.lanes import copy_transposed
+from fastcnn.backends.numba.lanes import copy_transposed, count_lanes, integers, multiples, store_lanes
 from fastcnn.backends.numba.packing import FloatArray, Workspace, padded_width
 from fastcnn.backends.numba.simd import (
     LANES,

@@ -20,6 +20,7 @@ from fastcnn.backends.numba.simd import (
     at_index,
     call_llvm,
     mask,
+    splat_to,
     vector,
 )
 
@@ -195,6 +196,29 @@ def expand(typingctx: Any, where: Any, value: Any, other: Any) -> Any:
 
 
 @intrinsic
+def store_lanes(typingctx: Any, pointer: Any, index: Any, where: Any, value: Any) -> Any:
+    """Write the lanes of the mask one after the other, from element `index` on.
+
+    Up to LANES floats are overwritten: what is behind the last of them has no meaning. (AVX-512 could write the lanes
+    alone; on Zen 4 that takes more than a hundred cycles.)
+    """
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pointer, index, where, value = args
+        if COMPRESSES:
+            undefined = ir.Constant(VECTOR, ir.Undefined)
+            packed = _masked(builder, f"compress.v{LANES}f32", value, undefined, where)
+            builder.store(packed, at_index(builder, pointer, index, VECTOR), align=4)
+            return context.get_dummy_value()
+        for lane in range(LANES):
+            builder.store(builder.extract_element(value, INT32(lane)), builder.gep(pointer, [index]), align=4)
+            index = builder.add(index, builder.zext(builder.extract_element(where, INT32(lane)), index.type))
+        return context.get_dummy_value()
+
+    return signature(types.void, FLOATS, types.intp, mask, vector), codegen
+
+
+@intrinsic
 def store_even_numbers(typingctx: Any, pointer: Any, index: Any, start: Any, bits: Any) -> Any:
     """Write ``start + 2 * i`` for each bit i of `bits` that is set, one after the other. Needs `COMPRESSES`.
 
@@ -223,6 +247,38 @@ def count_ones(typingctx: Any, bits: Any) -> Any:
         return builder.ctpop(args[0])
 
     return signature(types.intp, types.intp), codegen
+
+
+@intrinsic
+def count_lanes(typingctx: Any, where: Any) -> Any:
+    """How many lanes are in the mask."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.ctpop(builder.zext(builder.bitcast(args[0], ir.IntType(LANES)), ir.IntType(64)))
+
+    return signature(types.intp, mask), codegen
+
+
+@intrinsic
+def multiples(typingctx: Any, first: Any) -> Any:
+    """LANES times the whole numbers from `first` on, as 32-bit integers, their bits in a vector of floats."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        start = splat_to(builder, builder.trunc(args[0], INT32), LANES)
+        numbers = builder.add(start, ir.Constant(INT_VECTOR, list(range(LANES))))
+        return builder.bitcast(builder.mul(numbers, ir.Constant(INT_VECTOR, [LANES] * LANES)), VECTOR)
+
+    return signature(vector, types.intp), codegen
+
+
+@intrinsic
+def integers(typingctx: Any, pointer: Any) -> Any:
+    """The same pointer, to 32-bit integers."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], INT32.as_pointer())
+
+    return signature(types.CPointer(types.int32), FLOATS), codegen
 
 
 # --- pixels, bytes or floats ---------------------------------------------------------------------------------------

@@ -24,16 +24,13 @@ from fastcnn.backends.numba.conv.pooled_vectors import (
     GROUP,
     add_to_window,
     add_window,
-    count_lanes,
-    integers,
     load_group,
     load_offsets,
     store_group,
-    store_lanes,
     whole,
 )
 from fastcnn.backends.numba.jit import jit, jit_part, parallel_jit
-from fastcnn.backends.numba.lanes import copy_transposed
+from fastcnn.backends.numba.lanes import copy_transposed, count_lanes, integers, store_lanes
 from fastcnn.backends.numba.packing import FloatArray, Workspace, float32, padded_width
 from fastcnn.backends.numba.simd import (
     LANES,

@@ -1,4 +1,4 @@
-"""What kernels that skip or pick numbers need of vectors: some of their lanes, a group of them, one of four pixels."""
+"""What the gradients of pooled convolutions need of vectors: groups of them, halves of them, one of four pixels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from numba.core import cgutils
 from numba.core.typing.templates import signature
 from numba.extending import intrinsic
 
-from fastcnn.backends.numba.lanes import COMPRESSES
 from fastcnn.backends.numba.simd import (
     FEATURES,
     FLOATS,
@@ -20,7 +19,6 @@ from fastcnn.backends.numba.simd import (
     VECTOR,
     at_index,
     call_llvm,
-    mask,
     multiply_add,
     splat_to,
     vector,
@@ -34,29 +32,6 @@ _indices = types.UniTuple(types.intp, GROUP)
 
 
 @intrinsic
-def store_lanes(typingctx: Any, pointer: Any, index: Any, where: Any, value: Any) -> Any:
-    """Write the lanes of the mask one after the other, from element `index` on.
-
-    Up to LANES floats are overwritten: what is behind the last of them has no meaning. (AVX-512 could write the lanes
-    alone; on Zen 4 that takes more than a hundred cycles.)
-    """
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        pointer, index, where, value = args
-        if COMPRESSES:
-            undefined = ir.Constant(VECTOR, ir.Undefined)
-            packed = call_llvm(builder, f"x86.avx512.mask.compress.v{LANES}f32", VECTOR, value, undefined, where)
-            builder.store(packed, at_index(builder, pointer, index, VECTOR), align=4)
-            return context.get_dummy_value()
-        for lane in range(LANES):
-            builder.store(builder.extract_element(value, INT32(lane)), builder.gep(pointer, [index]), align=4)
-            index = builder.add(index, builder.zext(builder.extract_element(where, INT32(lane)), index.type))
-        return context.get_dummy_value()
-
-    return signature(types.void, FLOATS, types.intp, mask, vector), codegen
-
-
-@intrinsic
 def whole(typingctx: Any, value: Any) -> Any:
     """Whole numbers as 32-bit integers, their bits in a vector of floats; they are read through `integers`."""
 
@@ -64,38 +39,6 @@ def whole(typingctx: Any, value: Any) -> Any:
         return builder.bitcast(builder.fptosi(args[0], INT_VECTOR), VECTOR)
 
     return signature(vector, vector), codegen
-
-
-@intrinsic
-def multiples(typingctx: Any, first: Any) -> Any:
-    """LANES times the whole numbers from `first` on, as 32-bit integers, their bits in a vector of floats."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        start = splat_to(builder, builder.trunc(args[0], INT32), LANES)
-        numbers = builder.add(start, ir.Constant(INT_VECTOR, list(range(LANES))))
-        return builder.bitcast(builder.mul(numbers, ir.Constant(INT_VECTOR, [LANES] * LANES)), VECTOR)
-
-    return signature(vector, types.intp), codegen
-
-
-@intrinsic
-def integers(typingctx: Any, pointer: Any) -> Any:
-    """The same pointer, to 32-bit integers."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.bitcast(args[0], INT32.as_pointer())
-
-    return signature(types.CPointer(types.int32), FLOATS), codegen
-
-
-@intrinsic
-def count_lanes(typingctx: Any, where: Any) -> Any:
-    """How many lanes are in the mask."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.ctpop(builder.zext(builder.bitcast(args[0], ir.IntType(LANES)), ir.IntType(64)))
-
-    return signature(types.intp, mask), codegen
 
 
 # --- groups: tuples of GROUP vectors, all in registers -----------------------------------------------------------

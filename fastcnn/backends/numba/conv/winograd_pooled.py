@@ -33,7 +33,6 @@ from numba import get_num_threads, get_thread_id, prange  # type: ignore[attr-de
 from numpy.typing import NDArray
 
 from fastcnn.backends.numba.conv.kernels import put_pooled
-from fastcnn.backends.numba.conv.pooled_vectors import count_lanes, integers
 from fastcnn.backends.numba.conv.winograd_tiles import (
     TILES,
     Corner,
@@ -47,6 +46,7 @@ from fastcnn.backends.numba.conv.winograd_tiles import (
     window_at,
 )
 from fastcnn.backends.numba.jit import jit_inline, jit_part, parallel_jit
+from fastcnn.backends.numba.lanes import count_lanes, integers
 from fastcnn.backends.numba.packing import FloatArray, Workspace, padded_width
 from fastcnn.backends.numba.simd import (
     LANES,
