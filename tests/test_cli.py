@@ -543,5 +543,16 @@ def test_version_and_help() -> None:
         assert f"{recipe.name} {recipe.description}" in unwrapped
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux' device that is always full")
+@pytest.mark.parametrize("arguments", [["--help"], ["info", "--json"], ["compare", "--samples", "1"]])
+def test_output_that_cannot_be_written_ends_in_one_line(arguments: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "fastcnn", *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 1
+    assert done.stderr == "fastcnn: cannot write the output: No space left on device\n"
+
+
 def test_error_lines_stay_one_line_whatever_a_file_is_called(run: Run) -> None:
     refused(run("evaluate", "a\nb\x1b[31m.safetensors"), "a b [31m.safetensors")
