@@ -12,7 +12,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from fastcnn.backends.numba.fused.batch import BlockWorkspace, block_workspace, chunks_of, infer, train_batches
+from fastcnn.backends.numba.fused.batch import chunks_of, infer, train_batches
+from fastcnn.backends.numba.fused.block import BlockWorkspace, block_workspace
 from fastcnn.backends.numba.fused.each import Workspace, one_image_workspace, train_each
 from fastcnn.backends.numba.fused.geometry import BLOCK, Geometry, Network, task_rows
 from fastcnn.backends.numba.packing import aligned_zeros
