@@ -3,8 +3,8 @@
 Images go through in blocks of sixteen, small enough that a block's activations stay in the second-level cache. A batch
 is cut into chunks of whole blocks; how many depends on the batch alone. Each chunk sums its own gradient, and the
 chunks' gradients are added in pairs, the pairs' in pairs, and so forth: results do not depend on the number of threads.
-Where a thread has made both parts of such a sum it makes the sum, too, while they are in its core's cache. From one
-core to another there crosses one gradient a thread, and not one a chunk.
+Where a thread has made both parts of such a sum it makes the sum, too, while they are in its core's cache: with two or
+four threads, one gradient a thread crosses to other cores, and not one a chunk.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _chunks_of = jit_inline(chunks_of)
 
 @jit_inline
 def _gradient_of(g, gradients, chunk):
-    """Pointers into a chunk's row, which has the order of the weights."""
+    """Pointers into a chunk's row, which has the order of the weights; there is none for `scaling`, which isn't learnt."""
     row = row_of(gradients, chunk)
     filters = shifted(row, g.dense)
     return Network(filters, row, shifted(filters, g.filters * g.row), row)
