@@ -46,7 +46,7 @@ _chunks_of = jit_inline(chunks_of)
 
 @jit_inline
 def _gradient_of(g, gradients, chunk):
-    """Pointers into a chunk's row, which has the order of the weights; there is none for `scaling`, which isn't learnt."""
+    """Pointers into a chunk's row, which has the order of the weights; `scaling`, which isn't learnt, is not there."""
     row = row_of(gradients, chunk)
     filters = shifted(row, g.dense)
     return Network(filters, row, shifted(filters, g.filters * g.row), row)
