@@ -8,6 +8,7 @@ import pytest
 
 from fastcnn.backends import im2col
 from fastcnn.backends.numba.fused import FusedNetwork
+from fastcnn.backends.numba.fused.batch import chunks_of
 
 
 class Plain:
@@ -226,6 +227,30 @@ def test_the_number_of_threads_changes_nothing(batch_size):
         numba.set_num_threads(before)
     for one, two in zip(*results, strict=True):
         assert np.array_equal(one, two)
+
+
+@pytest.mark.parametrize("batch_size", [20, 40, 100, 256, 270])
+def test_the_number_of_tasks_changes_nothing(batch_size, monkeypatch):
+    """Chunks are added in the same pairs whoever adds them: in one task, or where several tasks have met."""
+    results = []
+    for tasks in (1, 2, 3, 4, 5, 8):
+        monkeypatch.setattr(numba, "get_num_threads", lambda tasks=tasks: tasks)
+        fused, plain, images, labels = both(12, *SHAPES["tutorial"], bias=True, ties="all")
+        order = np.arange(270) % 70
+        figures = fused.train(images, labels, order, 0.05, batch_size)
+        results.append((*fused.weights(), np.array(figures)))
+    for start in range(0, 270, batch_size):
+        batch = order[start : start + batch_size]
+        plain.step(images[batch], labels[batch], 0.05)
+    assert_same_weights(fused, plain)
+    for result in results[1:]:
+        for one, two in zip(results[0], result, strict=True):
+            assert np.array_equal(one, two)
+
+
+@pytest.mark.parametrize(("samples", "chunks"), [(1, 1), (16, 1), (17, 2), (64, 2), (128, 4), (256, 8), (4096, 16)])
+def test_how_many_threads_can_share_a_batch(samples, chunks):
+    assert chunks_of(samples) == chunks
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())

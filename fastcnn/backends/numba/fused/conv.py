@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastcnn.backends.numba.fused.geometry import BLOCK
-from fastcnn.backends.numba.fused.image import load4
+from fastcnn.backends.numba.fused.image import load4, store4
 from fastcnn.backends.numba.fused.windows import clear_padding, live_vectors
 from fastcnn.backends.numba.jit import jit_inline
 from fastcnn.backends.numba.lanes import COMPRESSES, store_sums, sum_lanes
@@ -33,6 +33,9 @@ from fastcnn.backends.numba.simd import (
     store,
     store_mask,
 )
+
+#: Vectors that `add_products` sums: sixteen of the transform and one of the bias.
+PRODUCTS = 17
 
 #: Sums that `conv3x3_backward` ends with: nine taps' and the bias'.
 _SUMS = 10
@@ -90,20 +93,23 @@ def _two_outputs(u0, u1, u2, u3, x0, x1, x2, x3):
 
 
 @jit_inline
-def conv3x3_pool_forward(g, f, windows, filters, tops, winners, training, soon, ahead):
-    """Convolution of one channel with filter `f`, 3x3, and 2x2 max-pooling in one pass, over the live windows.
-
-    Behind their pooled values, `tops` receives a vector of the flat windows'.
-    """
+def conv3x3_taps(g, f, filters):
+    """Filter `f`, 3x3, in the transform domain, column by column, and its bias: one vector for each number."""
     w = f * g.row
     a0, a1, a2, a3 = _transform_taps(filters[w], filters[w + 1], filters[w + 2])
     b0, b1, b2, b3 = _transform_taps(filters[w + 3], filters[w + 4], filters[w + 5])
     c0, c1, c2, c3 = _transform_taps(filters[w + 6], filters[w + 7], filters[w + 8])
-    u00, u10, u20, u30 = _transformed_column(a0, b0, c0)
-    u01, u11, u21, u31 = _transformed_column(a1, b1, c1)
-    u02, u12, u22, u32 = _transformed_column(a2, b2, c2)
-    u03, u13, u23, u33 = _transformed_column(a3, b3, c3)
-    bias = splat(filters[w + 9])
+    left = _transformed_column(a0, b0, c0) + _transformed_column(a1, b1, c1)
+    return left + _transformed_column(a2, b2, c2) + _transformed_column(a3, b3, c3) + (splat(filters[w + 9]),)
+
+
+@jit_inline
+def conv3x3_pool_forward(g, taps, windows, tops, winners, training, soon, ahead):
+    """Convolution of one channel with the filter of `conv3x3_taps` and 2x2 max-pooling, over the live windows.
+
+    Behind their pooled values, `tops` receives a vector of the flat windows'.
+    """
+    u00, u10, u20, u30, u01, u11, u21, u31, u02, u12, u22, u32, u03, u13, u23, u33, bias = taps
     if COMPRESSES:
         store(tops, g.vectors * LANES, fma(splat(windows.flat[0]), u11, bias))
     transformed = windows.transformed
@@ -145,19 +151,45 @@ def _untransform(m0, m1, m2, m3):
 
 
 @jit_inline
-def conv3x3_backward(g, f, windows, winners, grad, factor, filters, sums):
-    """``filters[f] += factor * gradient``: the SGD step where `factor` is minus the learning rate.
+def no_products():
+    """What `add_products` starts from."""
+    zero = splat(_ZERO)
+    four = (zero, zero, zero, zero)
+    return four + four + four + four + (zero,)
+
+
+@jit_inline
+def load_products(pointer, at):
+    """What `store_products` has written."""
+    first = load4(pointer, at, LANES) + load4(pointer, at + 4 * LANES, LANES)
+    last = load4(pointer, at + 8 * LANES, LANES) + load4(pointer, at + 12 * LANES, LANES)
+    return first + last + (load(pointer, at + 16 * LANES),)
+
+
+@jit_inline
+def store_products(pointer, at, products):
+    """Write what `add_products` returned: PRODUCTS vectors."""
+    m00, m01, m02, m03, m10, m11, m12, m13, m20, m21, m22, m23, m30, m31, m32, m33, total = products
+    store4(pointer, at, m00, m01, m02, m03)
+    store4(pointer, at + 4 * LANES, m10, m11, m12, m13)
+    store4(pointer, at + 8 * LANES, m20, m21, m22, m23)
+    store4(pointer, at + 12 * LANES, m30, m31, m32, m33)
+    store(pointer, at + 16 * LANES, total)
+
+
+@jit_inline
+def add_products(g, windows, winners, grad, products):
+    """Add one image's part of a filter's gradient in the transform domain, lanes apart, and of its bias'.
 
     `grad` is what `collect_gradient` returned.
     """
     zero = splat(_ZERO)
-    m00 = m01 = m02 = m03 = m10 = m11 = m12 = m13 = zero
-    m20 = m21 = m22 = m23 = m30 = m31 = m32 = m33 = total = zero
+    m00, m01, m02, m03, m10, m11, m12, m13, m20, m21, m22, m23, m30, m31, m32, m33, total = products
     if COMPRESSES:
         flat = splat(_ONE if g.first_only else _FOUR) * load(grad, (g.vectors + 1) * LANES)
-        m11 = flat * splat(windows.flat[0])
+        m11 = fma(flat, splat(windows.flat[0]), m11)
         if g.conv_bias:
-            total = flat
+            total = total + flat
     transformed = windows.transformed
     for v in range(live_vectors(g, windows)):
         top = load(grad, v * LANES)
@@ -173,6 +205,13 @@ def conv3x3_backward(g, f, windows, winners, grad, factor, filters, sums):
         m30, m31, m32, m33 = _multiply_row(transformed, at + 12 * LANES, g10, g11, m30, m31, m32, m33)
         if g.conv_bias:
             total = total + (s0 + s1)
+    return m00, m01, m02, m03, m10, m11, m12, m13, m20, m21, m22, m23, m30, m31, m32, m33, total
+
+
+@jit_inline
+def conv3x3_backward(g, f, products, factor, filters, sums):
+    """``filters[f] += factor * gradient``, of the images in `products`: the SGD step for minus the learning rate."""
+    m00, m01, m02, m03, m10, m11, m12, m13, m20, m21, m22, m23, m30, m31, m32, m33, total = products
     u00, u10, u20 = _untransform(m00, m10, m20, m30)
     u01, u11, u21 = _untransform(m01, m11, m21, m31)
     u02, u12, u22 = _untransform(m02, m12, m22, m32)

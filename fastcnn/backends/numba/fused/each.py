@@ -7,7 +7,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastcnn.backends.numba.fused.conv import conv3x3_backward, conv3x3_pool_forward, conv_backward, conv_pool_forward
+from fastcnn.backends.numba.fused.conv import (
+    add_products,
+    conv3x3_backward,
+    conv3x3_pool_forward,
+    conv3x3_taps,
+    conv_backward,
+    conv_pool_forward,
+    no_products,
+)
 from fastcnn.backends.numba.fused.dense import (
     dense_backward,
     dense_backward_update,
@@ -157,7 +165,8 @@ def _forward(g, network, work):
             if is_3x3(g):
                 tops = _tops(g, f, work, pooled)
                 soon = _filter_weights(g, f, network)
-                conv3x3_pool_forward(g, f, work.windows, network.filters, tops, winners, True, soon, True)
+                taps = conv3x3_taps(g, f, network.filters)
+                conv3x3_pool_forward(g, taps, work.windows, tops, winners, True, soon, True)
             else:
                 conv_pool_forward(g, f, work.planes, network.filters, pooled, winners, True)
         if is_3x3(g):
@@ -190,7 +199,8 @@ def _backward(g, network, work, held, update, coupling, rate):
             winners = _of_filter(g, f, work.winners, 4)
             if is_3x3(g):
                 grad = collect_gradient(g, work.windows, work.grad_pooled, work.live_grad)
-                conv3x3_backward(g, f, work.windows, winners, grad, -rate, network.filters, work.logits)
+                products = add_products(g, work.windows, winners, grad, no_products())
+                conv3x3_backward(g, f, products, -rate, network.filters, work.logits)
             else:
                 conv_backward(g, f, work.planes, winners, work.grad_pooled, -rate, network.filters)
 

@@ -34,6 +34,8 @@ class Geometry(NamedTuple):
     row: int  # floats from one filter's weights to the next
     blocks: int  # of ten classes
     padded: int  # classes, rounded up to whole blocks and whole vectors
+    dense: int  # floats of the dense weights
+    parameters: int  # floats of all weights
     conv_bias: bool
     first_only: bool  # of several greatest elements the first wins, not all
     train_conv: bool
@@ -45,6 +47,8 @@ class Network(NamedTuple):
     A filter's weights are one row: its taps, then its bias, padded to whole vectors. Dense weights stand filter by
     filter in blocks of ten classes, ``weights[filter][block][vector][10][LANES]``: one stream of memory, and what one
     filter needs fits the first-level cache.
+
+    The three arrays of weights are parts of one: `weights`, then `filters`, then `bias`.
     """
 
     filters: NDArray[np.float32]

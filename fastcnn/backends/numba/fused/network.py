@@ -12,7 +12,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from fastcnn.backends.numba.fused.batch import BlockWorkspace, block_workspace, chunks_of, infer, train_batches
+from fastcnn.backends.numba.fused.batch import chunks_of, infer, train_batches
+from fastcnn.backends.numba.fused.block import BlockWorkspace, block_workspace
 from fastcnn.backends.numba.fused.each import Workspace, one_image_workspace, train_each
 from fastcnn.backends.numba.fused.geometry import BLOCK, Geometry, Network, task_rows
 from fastcnn.backends.numba.packing import aligned_zeros
@@ -64,6 +65,9 @@ class FusedNetwork:
         vectors = _up(pooled_height * pooled_width, LANES) // LANES
         plane = _up((kernel_height // 2 + 1) * pooled_width + (vectors + 1) * LANES, LANES)
         taps = kernel_height * kernel_width * channels
+        row, blocks = _up(taps + 1, 16), _up(classes, BLOCK) // BLOCK
+        padded = _up(blocks * BLOCK + LANES, LANES)
+        dense = count * blocks * vectors * BLOCK * LANES
         self._geometry = g = Geometry(
             height=height,
             width=width,
@@ -78,29 +82,32 @@ class FusedNetwork:
             plane=plane,
             planes=2 * channels * (kernel_width + 1) * plane,
             image=channels * height * width + 2 * LANES + kernel_width,
-            row=_up(taps + 1, 16),
-            blocks=_up(classes, BLOCK) // BLOCK,
-            padded=_up(_up(classes, BLOCK) + LANES, LANES),
+            row=row,
+            blocks=blocks,
+            padded=padded,
+            dense=dense,
+            parameters=dense + count * row + padded,
             conv_bias=conv_bias is not None,
             first_only=ties == "first",
             train_conv=train_conv,
         )
-        rows = aligned_zeros((count, g.row))
+        flat = aligned_zeros(g.parameters)
+        flat[:dense] = _pack(g, weights)
+        rows = flat[dense : dense + count * row].reshape(count, row)
         rows[:, :taps] = filters.transpose(3, 2, 0, 1).reshape(count, taps)
         if conv_bias is not None:
             rows[:, taps] = conv_bias
-        padded_bias = aligned_zeros(g.padded)
-        padded_bias[:] = _NO_CLASS
-        padded_bias[:classes] = bias
+        flat[-padded:] = _NO_CLASS
+        flat[-padded:][:classes] = bias
         self._network = Network(
             filters=rows.reshape(-1),
-            weights=_pack(g, weights),
-            bias=padded_bias,
+            weights=flat[:dense],
+            bias=flat[-padded:],
             scaling=np.array([scale, offset], np.float32),
         )
         self._one_image: dict[type, Workspace] = {}
         self._blocks: dict[tuple[type, int], BlockWorkspace] = {}
-        self._gradients: dict[int, Network] = {}
+        self._gradients: dict[int, NDArray[np.float32]] = {}
 
     def train(
         self,
@@ -199,14 +206,9 @@ class FusedNetwork:
             self._one_image[pixel] = one_image_workspace(self._geometry, pixel)
         return self._one_image[pixel]
 
-    def _gradients_of(self, chunks: int) -> Network:
+    def _gradients_of(self, chunks: int) -> NDArray[np.float32]:
         if chunks not in self._gradients:
-            self._gradients[chunks] = Network(
-                filters=task_rows(chunks, self._network.filters.size),
-                weights=task_rows(chunks, self._network.weights.size),
-                bias=task_rows(chunks, self._network.bias.size),
-                scaling=self._network.scaling,
-            )
+            self._gradients[chunks] = task_rows(chunks, self._geometry.parameters)
         return self._gradients[chunks]
 
     def _block_workspace(self, pixel: type, tasks: int) -> BlockWorkspace:
@@ -236,10 +238,7 @@ def _pack(g: Geometry, weights: NDArray[Any]) -> NDArray[np.float32]:
     windows = g.pooled_height * g.pooled_width
     by_class = np.zeros((g.blocks * BLOCK, g.filters, g.vectors * LANES), np.float32)
     by_class[: g.classes, :, :windows] = weights.reshape(windows, g.filters, g.classes).transpose(2, 1, 0)
-    packed = aligned_zeros(by_class.size)
-    blocks = by_class.reshape(g.blocks, BLOCK, g.filters, g.vectors, LANES).transpose(2, 0, 3, 1, 4)
-    packed.reshape(blocks.shape)[:] = blocks
-    return packed
+    return by_class.reshape(g.blocks, BLOCK, g.filters, g.vectors, LANES).transpose(2, 0, 3, 1, 4).reshape(-1)
 
 
 def _unpack(g: Geometry, packed: NDArray[np.float32]) -> NDArray[np.float32]:
