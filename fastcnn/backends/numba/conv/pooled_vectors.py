@@ -146,7 +146,8 @@ def store_places(typingctx: Any, pointer: Any, index: Any, winners: Any, winner:
         narrow = builder.load(at_index(builder, winners, winner, ir.VectorType(ir.IntType(8), LANES)), align=1)
         number, one = builder.zext(narrow, INT_VECTOR), all_lanes(INT32(1))
         pixel = all_lanes(builder.trunc(builder.shl(channels, channels.type(1)), INT32))
-        places = builder.add(builder.mul(builder.and_(number, one), pixel), builder.lshr(number, one))
+        right = builder.and_(builder.neg(builder.and_(number, one)), pixel)  # quicker than a product
+        places = builder.add(right, builder.lshr(number, one))
         builder.store(places, at_index(builder, pointer, index, INT_VECTOR), align=4)
         return context.get_dummy_value()
 
