@@ -20,6 +20,7 @@ from numba.extending import intrinsic, models, register_model
 from fastcnn.backends.numba.conv.flat_windows import list_windows, lists_at, looks
 from fastcnn.backends.numba.conv.kernels import fills, place, put_pooled, sums
 from fastcnn.backends.numba.conv.pooled_vectors import copy_half
+from fastcnn.backends.numba.conv.winograd_tiles import ask_for_share
 from fastcnn.backends.numba.jit import jit_inline, jit_part, parallel_jit
 from fastcnn.backends.numba.simd import (
     FLOATS,
@@ -151,6 +152,8 @@ def _repeat(flat, flats, count, stride, y, winners):
 def convolve_pooled(x, frame, packed, bias, floor, starts, offsets, reach, room, scratch, y, winners):
     """Fill `y` (N, PH, PW, F) with the maxima of 2x2 windows of a convolution, none less than `floor`.
 
+    While a core multiplies, it asks for the memory of the next image's maxima and winners.
+
     Args:
         x: images (N, H, W, C), put into their `frame` one by one.
         packed: the filters as `panels` cuts them, (vectors, taps, LANES); `bias` one number for each lane.
@@ -183,6 +186,8 @@ def convolve_pooled(x, frame, packed, bias, floor, starts, offsets, reach, room,
             looked = looks(reach, flats, n)
             there, flats = list_windows(image, pooled, row, channels, reach, first, looked, lists)
             y_n, won_n = shifted(address(y), n * maxima * count), shifted(address(winners), n * maxima * stride)
+            pairs = max(1, (there + 1) // 2)
+            share, won_share = maxima * count // pairs + 1, maxima * stride // pairs + 1
             for m in range(0, there, 2):
                 both = m + 1 < there
                 p = np.intp(chosen[m])
@@ -190,6 +195,8 @@ def convolve_pooled(x, frame, packed, bias, floor, starts, offsets, reach, room,
                 x0, x1, x2, x3 = _pixels_of(shifted(image, starts[p]), channels, row)
                 x4, x5, x6, x7 = _pixels_of(shifted(image, starts[q]), channels, row)
                 pixels = (x0, x1, x2, x3, x4, x5, x6, x7)
+                ask_for_share(y_n, maxima * count, share, m // 2)
+                ask_for_share(won_n, maxima * stride, won_share, m // 2)
                 for panel in range(panels - 2 if halved else panels):
                     w, start = shifted(address(packed), panel * size), load(address(bias), panel * LANES)
                     a0, a1, a2, a3, b0, b1, b2, b3 = sums(pixels, address(offsets), taps, w, start)

@@ -26,6 +26,7 @@ from fastcnn.backends.numba.conv.flat_windows import (
 from fastcnn.backends.numba.conv.kernels import place
 from fastcnn.backends.numba.conv.operations import Frame, chunks_of
 from fastcnn.backends.numba.conv.pooled_vectors import PAIRED, load_paired, pick, store_pairs, store_places
+from fastcnn.backends.numba.conv.winograd_tiles import ask_for_share
 from fastcnn.backends.numba.jit import jit_part, parallel_jit
 from fastcnn.backends.numba.packing import FloatArray, Workspace, padded_width
 from fastcnn.backends.numba.simd import (
@@ -150,12 +151,14 @@ def _backward(grad_y, y, relu, winners, x, frame, starts, offsets, reach, image,
     """Add to each chunk's sums, of the filters (vectors, taps, LANES) and of the bias, what its samples give.
 
     `starts` are those of the pooling windows, `offsets` those of the taps among the fours, `reach` is from `reach_of`,
-    and `image` the floats of an image in its margin, in `scratch`.
+    and `image` the floats of an image in its margin, in `scratch`. While a core multiplies, it asks for the gradients,
+    maxima and winners of its next image.
     """
     samples, height, width, channels = x.shape
     size, count, stride = grad_y.shape[1:3], grad_y.shape[3], winners.shape[3]
     chunks, vectors, groups, _ = sums.shape
     pixels, row = size[0] * size[1], frame[1] * channels
+    share, won_share = pixels * count // (vectors * groups) + 1, pixels * stride // (vectors * groups) + 1
     for chunk_index in prange(chunks):
         chunk = np.intp(chunk_index)
         work = shifted(address(scratch), chunk * scratch.shape[1])
@@ -176,5 +179,10 @@ def _backward(grad_y, y, relu, winners, x, frame, starts, offsets, reach, image,
                     part = (begin, min(begin + _WINDOWS, there))
                     _prepare(gradients, shape, lists, part, channels, masked, total)
                     for group in range(groups):
+                        if begin == 0:
+                            step = v * groups + group
+                            ask_for_share(address(grad_y), (n + 1) * pixels * count, share, step)
+                            ask_for_share(address(y), (n + 1) * pixels * count, share, step)
+                            ask_for_share(address(winners), (n + 1) * pixels * stride, won_share, step)
                         w = shifted(address(sums), ((chunk * vectors + v) * groups + group) * _TAPS * LANES)
                         _add_taps(shifted(pairs, 2 * offsets[group]), address(starts), chosen, part, masked, w)
