@@ -165,6 +165,7 @@ NAN_LABELS = np.where(np.arange(40) == 7, np.nan, Y)
         ({"callbacks": ["bar"]}, ["callbacks holds 'bar'"]),
         ({"class_weight": {0: -2.0}}, ["class_weight[0]=-2.0", "at least 0"]),
         ({"class_weight": [1.0, 2.0]}, ["class_weight=[1.0, 2.0]", "dict"]),
+        ({"class_weight": {4: 2.0}}, ["class_weight: there is no class 4", "0 to 3"]),
         ({"sample_weight": np.ones(39)}, ["sample_weight", "(39,)", "(40,)"]),
         ({"sample_weight": np.full(40, np.nan)}, ["sample_weight", "not finite"]),
         ({"validation_data": (X, Y, Y[:5])}, ["validation_data: sample_weight", "(5,)"]),

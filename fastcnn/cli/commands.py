@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import sys
 import time
 import warnings
@@ -32,6 +33,7 @@ Command = TypeVar("Command", bound=Callable[..., None])
 USAGE_ERROR = 2
 DIFFERS = 1
 INTERRUPTED = 130
+OUTPUT_FAILED = 1
 
 app = typer.Typer(
     help="Train convolutional networks on a CPU, at the speed the silicon allows.",
@@ -48,7 +50,15 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal that lacks a character gets a question mark
     warnings.formatwarning = lambda message, *_, **__: f"fastcnn: warning: {message}\n"
-    app(prog_name="fastcnn")
+    try:
+        try:
+            app(prog_name="fastcnn")
+        finally:
+            sys.stdout.flush()
+    except OSError as error:  # the errors of files are FastcnnErrors: this is the output's, whose disk may be full
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the last flush would complain once more
+        _complain(f"cannot write the output: {error.strerror or error}")
+        sys.exit(OUTPUT_FAILED)
 
 
 class _WithRecipes(TyperCommand):

@@ -108,7 +108,10 @@ def split(samples: Samples, share: float) -> tuple[Samples, Samples]:
 
 
 def sample_weights(
-    labels: NDArray[Any], sample_weight: ArrayLike | None, class_weight: Mapping[int, float] | None
+    labels: NDArray[Any],
+    sample_weight: ArrayLike | None,
+    class_weight: Mapping[int, float] | None,
+    outputs: int,
 ) -> NDArray[np.float64] | None:
     """How much each sample's loss counts, (N,): the product of both kinds of weight, or None without any.
 
@@ -116,9 +119,10 @@ def sample_weights(
         labels: what the loss made of the labels.
         sample_weight: (N,), at least 0.
         class_weight: weights by class number; classes that are not in it weigh 1.
+        outputs: of the model, one a class.
 
     Raises:
-        ArgumentError: they are no such numbers, or there are no classes to weigh.
+        ArgumentError: they are no such numbers, or there are no such classes to weigh.
     """
     if sample_weight is None and class_weight is None:
         return None
@@ -138,5 +142,8 @@ def sample_weights(
         classes = labels if labels.ndim == 1 else labels.argmax(axis=1)
         for label, weight in class_weight.items():
             factor = arguments.real(f"class_weight[{label!r}]", weight, least=0.0)
-            weights[classes == arguments.integer("class_weight: class", label, least=0)] *= factor
+            number = arguments.integer("class_weight: class", label, least=0)
+            if number >= outputs:
+                raise ArgumentError(f"class_weight: there is no class {number}; the model has 0 to {outputs - 1}")
+            weights[classes == number] *= factor
     return weights

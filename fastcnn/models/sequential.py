@@ -346,7 +346,7 @@ class Sequential(Stack):
         inputs.check_loss(self.loss, self._layers, self._accuracies)
         try:
             labels = self.loss.targets(y, len(images), self._layers[-1].output_shape)
-            weights = inputs.sample_weights(labels, sample_weight, class_weight)
+            weights = inputs.sample_weights(labels, sample_weight, class_weight, self._layers[-1].output_shape[-1])
         except ArgumentError as problem:
             raise ArgumentError(f"{prefix}{problem}") from None
         return Samples(images, labels, weights)
