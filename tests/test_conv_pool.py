@@ -8,9 +8,10 @@ import pytest
 import winograd_bounds
 
 from fastcnn.backends import im2col
-from fastcnn.backends.numba.conv import pooled, pooled_lists
+from fastcnn.backends.numba.conv import flat_windows, pooled, pooled_lists
+from fastcnn.backends.numba.conv.flat_windows import list_windows
 from fastcnn.backends.numba.packing import Workspace
-from fastcnn.backends.numba.simd import LANES
+from fastcnn.backends.numba.simd import LANES, address
 
 NONE = ((0, 0), (0, 0))
 SHAPES = [
@@ -101,6 +102,20 @@ def test_threads_dont_change_a_bit():
     np.testing.assert_array_equal(found[0][1], found[1][1])
 
 
+def test_threads_dont_change_a_bit_of_a_first_layer():
+    x = np.repeat(drawings((13, 12), 1, [0.5]), 5, axis=0)
+    filters = np.random.default_rng(0).standard_normal((5, 5, 1, LANES + 1)).astype(np.float32)
+    found = []
+    for threads in (1, numba.config.NUMBA_NUM_THREADS):
+        numba.set_num_threads(threads)
+        y, winners = pooled.conv_pool_forward(x, filters, None, NONE, True, Workspace())
+        grad = np.random.default_rng(1).standard_normal(y.shape).astype(np.float32)
+        gradients = pooled.conv_pool_backward(grad, y, winners, x, filters, NONE, True, False, Workspace())
+        found.append((y, winners[..., : LANES + 1], *gradients[1:]))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize(("kernel", "channels"), [(5, 1), (3, 3), (3, 1), (2, 5), (4, 4)])
 @pytest.mark.parametrize("relu", [True, False])
 def test_short_windows_give_the_gradients_that_lists_give(kernel, channels, relu):
@@ -163,3 +178,68 @@ def test_a_gradient_that_is_no_number_is_seen():
     assert np.isnan(grad_x).any(axis=(1, 2, 3)).tolist() == [False, True]
     assert np.isnan(grad_filters).any(axis=(0, 1, 2)).tolist() == [False, False, True, False]
     assert np.isnan(grad_bias).tolist() == [False, False, True, False]
+
+
+FLAT = [
+    # size, kernel, channels, filters, margin, background
+    ((28, 28), (5, 5), 1, LANES + LANES // 2, NONE, [0.0]),
+    ((11, 40), (3, 4), 3, LANES + 3, ((1, 2), (2, 0)), [0.5, -1.0, 3.0]),
+    ((9, 8), (2, 1), 4, 5, ((1, 1), (0, 1)), [0.0, 0.0, -0.0, 0.0]),
+    ((13, 12), (3, 3), 2, 2 * LANES, ((1, 1), (1, 1)), [0.0, np.nan]),
+]
+
+
+def drawings(size, channels, background):
+    """Some dots on a background; the second is one channel's, the third fills its image, the last has none."""
+    rng = np.random.default_rng(channels)
+    dots = rng.random((13, *size, channels)) < 4 / (size[0] * size[1])
+    dots[:, 0, 0], dots[2], dots[-1] = False, True, False
+    dots[2, 0, 0], dots[1, :, :, 1:] = False, False
+    return np.where(dots, rng.standard_normal(dots.shape), background).astype(np.float32)
+
+
+@pytest.mark.parametrize(("size", "kernel", "channels", "count", "padding", "background"), FLAT)
+@pytest.mark.parametrize("relu", [True, False])
+def test_windows_of_nothing_but_background_are_as_the_others(
+    size, kernel, channels, count, padding, background, relu, monkeypatch
+):
+    """One for all gives the same maxima and winners, to the last bit, and the same gradients but for rounding."""
+    x, rng = drawings(size, channels, background), np.random.default_rng(count)
+    filters, bias = rng.standard_normal((*kernel, channels, count)).astype("f"), rng.standard_normal(count).astype("f")
+    grad, found = None, []
+    for most in (4, 0):
+        monkeypatch.setattr(flat_windows, "_CHANNELS", most)
+        y, winners = pooled.conv_pool_forward(x, filters, bias, padding, relu, Workspace())
+        grad = rng.standard_normal(y.shape).astype(np.float32) if grad is None else grad
+        arguments = grad, y, winners, x, filters, padding, relu, False, Workspace()
+        found.append((y, winners[..., :count], *pooled.conv_pool_backward(*arguments)[1:]))
+    for one, other in zip(found[0][:2], found[1][:2], strict=True):
+        np.testing.assert_array_equal(one, other)
+    for one, other in zip(found[0][2:], found[1][2:], strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4 * np.nanmax(np.abs(other), initial=0))
+
+
+@numba.njit
+def _listed(image, size, row, channels, reach, looked, work):
+    at = address(image)
+    return list_windows(at, size, row, channels, reach, at, looked, address(work))
+
+
+@pytest.mark.parametrize(("size", "kernel", "channels", "count", "padding", "background"), FLAT)
+def test_all_windows_of_nothing_but_background_are_found(size, kernel, channels, count, padding, background):
+    rows, columns = ((extent - side + 1) // 2 for extent, side in zip(size, kernel, strict=True))
+    reach = flat_windows.reach_of((*kernel, channels, count))
+    work = np.zeros(flat_windows.room_for_lists(rows * columns, size[1] * channels, reach), np.float32)
+    at = -(-(rows * columns + 2) // LANES) * LANES
+    for image in drawings(size, channels, background):
+        same = (image.view(np.uint32) == image[0, 0].view(np.uint32)).all(axis=2)
+        flat = [
+            i * columns + j
+            for i in range(rows)
+            for j in range(columns)
+            if same[2 * i : 2 * i + kernel[0] + 1, 2 * j : 2 * j + kernel[1] + 1].all()
+        ]
+        there, flats = _listed(image, (rows, columns), size[1] * channels, channels, reach, True, work)
+        assert work.view(np.int32)[at : at + flats].tolist() == flat
+        live = [p for p in range(rows * columns) if p not in flat]
+        assert work.view(np.int32)[:there].tolist() == live + flat[:1]

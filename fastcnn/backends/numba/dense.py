@@ -20,7 +20,7 @@ from numba import get_num_threads, get_thread_id, prange  # type: ignore[attr-de
 from numpy.typing import NDArray
 
 from fastcnn.backends import checks
-from fastcnn.backends.numba.dense_lists import VECTORS, is_finite, lists_of, multiply_rows
+from fastcnn.backends.numba.dense_lists import VECTORS, depth_of, is_finite, lists_of, multiply_rows
 from fastcnn.backends.numba.jit import jit_part, parallel_jit
 from fastcnn.backends.numba.lanes import copy_transposed
 from fastcnn.backends.numba.packing import ROWS, FloatArray, Workspace, float32, padded_width
@@ -258,8 +258,8 @@ def _multiply(a, by_term, listed, b, by_column, start, least, tasks, scratch, y)
     """
     rows, columns = y.shape
     terms = b.shape[1] if by_column else b.shape[0]
-    length = a.shape[1] // 2
-    depth_at_most = length - LANES if listed else _TASK_TERMS
+    depth_at_most = depth_of(a.shape[1]) if listed else _TASK_TERMS
+    listed_groups = (rows + LANES - 1) // LANES
     (down, across), groups, strips = tasks, (rows + ROWS - 1) // ROWS, (columns + LANES - 1) // LANES
     row_step, term_step = (1, rows) if by_term else (terms, 1)
     # A row of eight numbers a term is read for each vector of the result, from memory again if they collide there.
@@ -277,15 +277,15 @@ def _multiply(a, by_term, listed, b, by_column, start, least, tasks, scratch, y)
                 _pack_strip(address(b), by_column, terms, columns, first, depth, j, shifted(panel, (j - left) * depth))
             if listed:
                 multiply_rows(
-                    shifted(address(a), (first // depth_at_most * rows + top) * 2 * length),
-                    length,
-                    bottom - top,
+                    shifted(address(a), first // depth_at_most * listed_groups * a.shape[1]),
+                    a.shape[1],
+                    (top, bottom),
                     panel,
                     depth * LANES,
                     first == 0,
                     shifted(address(start), left),
                     least if first + depth == terms else np.float32(-np.inf),
-                    shifted(address(y), top * columns + left),
+                    shifted(address(y), left),
                     columns,
                     min(columns, right) - left,
                 )

@@ -11,7 +11,6 @@ That is done by `pooled_lists`; for a network's first layer, of few taps and ima
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
@@ -19,8 +18,9 @@ from numpy.typing import NDArray
 
 from fastcnn.backends.numba.conv import pooled_direct, pooled_lists, pooled_short, winograd_pooled, winograd_tiles
 from fastcnn.backends.numba.conv.filters import packed_filters
-from fastcnn.backends.numba.conv.operations import CHUNKS, Frame, Padding, frame_of, margin, taps_of, windows_of
-from fastcnn.backends.numba.packing import ROWS, FloatArray, Workspace, in_vectors, padded_width
+from fastcnn.backends.numba.conv.flat_windows import reach_of, room_for_lists, window_starts
+from fastcnn.backends.numba.conv.operations import CHUNKS, Padding, frame_of, margin, taps_of
+from fastcnn.backends.numba.packing import FloatArray, Workspace, in_vectors, padded_width
 from fastcnn.backends.numba.simd import LANES
 
 
@@ -57,10 +57,12 @@ def conv_pool_forward(
         winograd_pooled.forward(x, filters, start, least, (-frame[2], -frame[3]), workspace, y, winners)
         return y, winners
     packed = packed_filters(filters)
-    scratch = workspace.array("forward", (min(len(x), CHUNKS), LANES + margin(x, frame)))
-    windows = _pooled_windows(height, width, frame, x.shape[3])
+    reach = reach_of(filters.shape)
+    room = room_for_lists(height * width, frame[1] * x.shape[3], reach)
+    scratch = workspace.array("forward", (min(len(x), CHUNKS), LANES + room + margin(x, frame)))
+    starts = window_starts(height, width, frame[1], x.shape[3])
     offsets = taps_of(filters.shape, frame)
-    pooled_direct.convolve_pooled(x, frame, packed, start, least, windows, offsets, scratch, y, winners)
+    pooled_direct.convolve_pooled(x, frame, packed, start, least, starts, offsets, reach, room, scratch, y, winners)
     return y, winners
 
 
@@ -68,14 +70,6 @@ def uses_winograd(kernel: tuple[int, ...], maxima: tuple[int, ...]) -> bool:
     """Whether the maxima of the shape `maxima` are `winograd_pooled`'s, for filters of the shape `kernel`."""
     samples, height, width, count = maxima
     return winograd_tiles.pays(kernel, (samples, 2 * height, 2 * width, count), 4)
-
-
-@functools.lru_cache(maxsize=256)
-def _pooled_windows(height: int, width: int, frame: Frame, channels: int) -> NDArray[np.int64]:
-    """Return `windows_of` a convolution's output, the four pixels of a pooling window one after the other."""
-    pixels = windows_of((0, 2 * height, 2 * width, 0), frame, (1, 1), channels)[: 4 * height * width]
-    windows = pixels.reshape(height, 2, width, 2).swapaxes(1, 2).ravel()
-    return np.pad(windows, (0, -len(windows) % ROWS), mode="edge")
 
 
 def conv_pool_backward(

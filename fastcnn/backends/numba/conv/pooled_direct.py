@@ -17,22 +17,27 @@ from numba import prange, types
 from numba.core.typing.templates import signature
 from numba.extending import intrinsic, models, register_model
 
-from fastcnn.backends.numba.conv.kernels import fills, pixels_at, place, put_pooled, sums
+from fastcnn.backends.numba.conv.flat_windows import list_windows, lists_at, looks
+from fastcnn.backends.numba.conv.kernels import fills, place, put_pooled, sums
 from fastcnn.backends.numba.conv.pooled_vectors import copy_half
-from fastcnn.backends.numba.jit import jit_inline, parallel_jit
-from fastcnn.backends.numba.packing import ROWS
+from fastcnn.backends.numba.conv.winograd_tiles import ask_for_share
+from fastcnn.backends.numba.jit import jit_inline, jit_part, parallel_jit
 from fastcnn.backends.numba.simd import (
     FLOATS,
     INT_VECTOR,
     LANES,
     address,
     at_index,
+    first_lanes,
     fma,
     load,
+    load_where,
     multiply_add,
     shifted,
     splat,
     splat_to,
+    store_bytes,
+    store_where,
     vector,
 )
 
@@ -124,22 +129,43 @@ def _put_half(maxima, source, lanes, y, to):
             y[to + lane] = maxima[source + lane]
 
 
+@jit_inline
+def _pixels_of(window, channels, row):
+    """Where the windows of a pooling window's four pixels begin."""
+    below = shifted(window, row)
+    return window, shifted(window, channels), below, shifted(below, channels)
+
+
+@jit_part
+def _repeat(flat, flats, count, stride, y, winners):
+    """Copy the maxima and winners of the first flat window to the others."""
+    for f in range(0, count, LANES):
+        here, first = first_lanes(count - f), np.intp(flat[0])
+        maxima, won = load_where(y, first * count + f, here), load(winners, first * stride + f)
+        for m in range(1, flats):
+            p = np.intp(flat[m])
+            store_where(y, p * count + f, maxima, here)
+            store_bytes(winners, p * stride + f, won)
+
+
 @parallel_jit
-def convolve_pooled(x, frame, packed, bias, floor, windows, offsets, scratch, y, winners):
+def convolve_pooled(x, frame, packed, bias, floor, starts, offsets, reach, room, scratch, y, winners):
     """Fill `y` (N, PH, PW, F) with the maxima of 2x2 windows of a convolution, none less than `floor`.
+
+    While a core multiplies, it asks for the memory of the next image's maxima and winners.
 
     Args:
         x: images (N, H, W, C), put into their `frame` one by one.
         packed: the filters as `panels` cuts them, (vectors, taps, LANES); `bias` one number for each lane.
-        windows: where in the frame each output pixel's window begins: the four pixels of each pooling window, row by
-            row, one pooling window after the other, filled up to a multiple of ROWS.
+        starts: where in the frame each pooling window begins.
         offsets: where in its window each tap is.
-        scratch: a row for each chunk of samples: a vector, and an image in its frame.
+        reach: from `reach_of`.
+        scratch: a row for each chunk of samples: a vector, `room` for `list_windows`, and an image in its frame.
         winners: which of the four pixels was the maximum, the first of several (N, PH, PW, F in whole vectors).
     """
     samples, height, width, channels = x.shape
-    count, stride = y.shape[3], winners.shape[3]
-    maxima = y.shape[1] * y.shape[2]
+    pooled, count, stride = y.shape[1:3], y.shape[3], winners.shape[3]
+    maxima, row = pooled[0] * pooled[1], frame[1] * channels
     panels, taps, _ = packed.shape
     size = taps * LANES
     rest = count - (panels - 1) * LANES
@@ -148,38 +174,54 @@ def convolve_pooled(x, frame, packed, bias, floor, windows, offsets, scratch, y,
     for chunk_index in prange(scratch.shape[0]):
         chunk, chunks = np.intp(chunk_index), scratch.shape[0]
         spare = shifted(address(scratch), chunk * scratch.shape[1])
-        work = shifted(spare, LANES)
+        lists = shifted(spare, LANES)
+        work = shifted(lists, room)
+        (chosen, flat), flats = lists_at(lists, maxima), 1
         for n in range(samples * chunk // chunks, samples * (chunk + 1) // chunks):
             image = shifted(address(x), n * height * width * channels)
+            first = image
             if not fills(frame, height, width):
                 place(image, height, width, channels, frame, work)
                 image = work
-            for first in range(0, maxima, ROWS // 4):
-                p, both = n * maxima + first, first + 1 < maxima
-                pixels = pixels_at(image, windows, 4 * first)
+            looked = looks(reach, flats, n)
+            there, flats = list_windows(image, pooled, row, channels, reach, first, looked, lists)
+            y_n, won_n = shifted(address(y), n * maxima * count), shifted(address(winners), n * maxima * stride)
+            pairs = max(1, (there + 1) // 2)
+            share, won_share = maxima * count // pairs + 1, maxima * stride // pairs + 1
+            for m in range(0, there, 2):
+                both = m + 1 < there
+                p = np.intp(chosen[m])
+                q = np.intp(chosen[m + 1]) if both else p
+                x0, x1, x2, x3 = _pixels_of(shifted(image, starts[p]), channels, row)
+                x4, x5, x6, x7 = _pixels_of(shifted(image, starts[q]), channels, row)
+                pixels = (x0, x1, x2, x3, x4, x5, x6, x7)
+                ask_for_share(y_n, maxima * count, share, m // 2)
+                ask_for_share(won_n, maxima * stride, won_share, m // 2)
                 for panel in range(panels - 2 if halved else panels):
                     w, start = shifted(address(packed), panel * size), load(address(bias), panel * LANES)
                     a0, a1, a2, a3, b0, b1, b2, b3 = sums(pixels, address(offsets), taps, w, start)
-                    out, won = shifted(address(y), panel * LANES), shifted(address(winners), panel * LANES)
+                    out, won = shifted(y_n, panel * LANES), shifted(won_n, panel * LANES)
                     lanes = count - panel * LANES
                     put_pooled(a0, a1, a2, a3, least, lanes, out, p * count, won, p * stride, spare)
                     if both:
-                        put_pooled(b0, b1, b2, b3, least, lanes, out, (p + 1) * count, won, (p + 1) * stride, spare)
+                        put_pooled(b0, b1, b2, b3, least, lanes, out, q * count, won, q * stride, spare)
                 if halved:
                     at = (panels - 2) * LANES
                     w, next_w = shifted(address(packed), at * taps), shifted(address(packed), at * taps + size)
                     start, next_start = load(address(bias), at), _load_half(address(bias), at + LANES)
                     whole, halves = _sums_with_half(pixels, address(offsets), taps, w, next_w, start, next_start)
-                    out, won = shifted(address(y), at), shifted(address(winners), at)
+                    out, won = shifted(y_n, at), shifted(won_n, at)
                     a0, a1, a2, a3, b0, b1, b2, b3 = whole
                     put_pooled(a0, a1, a2, a3, least, LANES, out, p * count, won, p * stride, spare)
                     if both:
-                        put_pooled(b0, b1, b2, b3, least, LANES, out, (p + 1) * count, won, (p + 1) * stride, spare)
+                        put_pooled(b0, b1, b2, b3, least, LANES, out, q * count, won, q * stride, spare)
                     out, won = shifted(out, LANES), shifted(won, LANES)
                     a0, a1, a2, a3 = halves
                     put_pooled(a0, a1, a2, a3, least, LANES, spare, 0, won, p * stride, spare)
                     _put_half(spare, 0, rest, out, p * count)
                     if both:
-                        _put_half(spare, HALF, rest, out, (p + 1) * count)
+                        _put_half(spare, HALF, rest, out, q * count)
                         for lane in range(HALF):
-                            won[(p + 1) * stride + lane] = won[p * stride + HALF + lane]
+                            won[q * stride + lane] = won[p * stride + HALF + lane]
+            if flats > 1:
+                _repeat(flat, flats, count, stride, y_n, won_n)

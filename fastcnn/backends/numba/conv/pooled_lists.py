@@ -1,8 +1,8 @@
 """Both gradients of a pooled convolution, summed over the gradients that are not zero.
 
-Those are listed filter by filter, for as many rows of an image as stay in the cache. Then six vectors of a
-filter's taps and six of its gradient stay in registers while its list goes by: for each entry the window of the image
-is added to the filter's gradient, and the filter to the window of the image's.
+Those are listed filter by filter, for as many rows of an image as stay in the cache. Then a group of vectors of a
+filter's taps, five or six, and as many of its gradient stay in registers while its list goes by: for each entry the
+window of the image is added to the filter's gradient, and the filter to the window of the image's.
 
 What costs is memory: each vector of each entry is two loads and a store. (Summing the image's gradient over the filters
 of a pooling window first, to write less, was slower: there are few in each, and the processor guesses wrongly how many.
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from fastcnn.backends.numba.conv.kernels import place, take_out
 from fastcnn.backends.numba.conv.operations import Frame, chunks_of
 from fastcnn.backends.numba.conv.pooled_vectors import (
-    GROUP,
+    GROUPS,
     add_to_window,
     add_window,
     load_group,
@@ -70,7 +70,7 @@ def gradients(
     """Return what `pooled.conv_pool_backward` does; `frame` is where the images lie in their margin."""
     count, pooled = filters.shape[3], grad_y.shape[1:3]
     channels, row = x.shape[3], frame[1] * x.shape[3]
-    offsets, taps = _window(filters.shape[:3], row)
+    offsets, taps, group = _window(filters.shape[:3], row)
     direct = frame == (*x.shape[1:3], 0, 0) and filters.shape[1] * channels % LANES == 0
     strip = min(pooled[0], max(1, _STRIP_BYTES // (4 * row * np.float32().nbytes)))
     starts = _starts(strip, pooled[1], row, channels)
@@ -80,7 +80,8 @@ def gradients(
     image = 0 if direct else padded_width(frame[0] * row + LANES)
     size = 2 * (image + LANES * LANES + width * listed)
     scratch = workspace.array("lists", (chunks, size))
-    partial_filters = workspace.array("partial_filters", (chunks, len(taps) // (GROUP * LANES), count, GROUP * LANES))
+    length = group * LANES
+    partial_filters = workspace.array("partial_filters", (chunks, len(taps) // length, count, length))
     partial_bias = workspace.array("partial_bias", (chunks, width))
     grouped = workspace.array("grouped", partial_filters.shape[1:])
     _group(float32(filters).reshape(-1, count), taps, grouped)
@@ -95,6 +96,7 @@ def gradients(
         frame,
         image,
         grouped,
+        (0,) * group,
         offsets,
         taps,
         starts,
@@ -108,8 +110,8 @@ def gradients(
 
 
 @functools.lru_cache(maxsize=256)
-def _window(kernel: tuple[int, int, int], row: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return how a window of `kernel` (height, width, C) is cut into vectors, groups of them.
+def _window(kernel: tuple[int, int, int], row: int) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
+    """Return how a window of `kernel` (height, width, C) is cut into vectors, and into groups of how many.
 
     That is: where in a window each vector begins, for images of `row` floats a row; and which tap each of its lanes is,
     -1 for none. The first group is filled up with vectors of no taps, all in the place of the first that has some:
@@ -119,9 +121,10 @@ def _window(kernel: tuple[int, int, int], row: int) -> tuple[NDArray[np.int64], 
     i, k = np.meshgrid(np.arange(height), np.arange(0, run, LANES), indexing="ij")
     lanes = k.reshape(-1, 1) + np.arange(LANES)
     taps = np.where(lanes < run, i.reshape(-1, 1) * run + lanes, -1)
-    none = -len(taps) % GROUP
+    group = min(GROUPS, key=lambda size: -(-len(taps) // size) * size)
+    none = -len(taps) % group
     offsets = np.pad((i * row + k).ravel(), (none, 0), mode="edge")
-    return offsets, np.pad(taps, ((none, 0), (0, 0)), constant_values=-1).ravel()
+    return offsets, np.pad(taps, ((none, 0), (0, 0)), constant_values=-1).ravel(), group
 
 
 @functools.lru_cache(maxsize=256)
@@ -133,7 +136,7 @@ def _starts(strip: int, width: int, row: int, channels: int) -> FloatArray:
 
 @jit
 def _group(filters, taps, grouped):
-    """Put filters (taps, F) together as `taps` says: (groups, F, GROUP * LANES)."""
+    """Put filters (taps, F) together as `taps` says: (groups, F, vectors of a group * LANES)."""
     groups, count, length = grouped.shape
     for group in range(groups):
         for k in range(length):
@@ -183,11 +186,12 @@ def _list(grad, y, passes, winners, pixels, count, stride, steps, starts, square
 
 
 @jit_part
-def _add_windows(image, grad_image, wanted, w, grad_w, offsets, at, values):
+def _add_windows(image, grad_image, wanted, w, grad_w, offsets, size_of_group, at, values):
     """Go through one filter's list with a group of vectors of the filter at `w` and of its gradient at `grad_w`."""
-    m, places, sums = 0, load_offsets(offsets), load_group(grad_w)
+    places = load_offsets(offsets, size_of_group)
+    m, sums = 0, load_group(grad_w, places)
     if wanted:
-        taps = load_group(w)
+        taps = load_group(w, places)
         while at[m] >= 0:
             value, window = splat(values[m]), np.intp(at[m])
             sums = add_window(value, shifted(image, window), places, sums)
@@ -201,14 +205,14 @@ def _add_windows(image, grad_image, wanted, w, grad_w, offsets, at, values):
 
 
 @jit
-def _add_up(partial, chunks, size, taps, count, grad):
+def _add_up(partial, length, chunks, size, taps, count, grad):
     """Sum a group of one filter over the chunks, which are `size` floats apart, and put it where `taps` says."""
-    for k in range(0, GROUP * LANES, LANES):
+    for k in range(0, length, LANES):
         total = load(partial, k)
         for chunk in range(1, chunks):
             total = total + load(partial, chunk * size + k)
         store(partial, k, total)
-    for k in range(GROUP * LANES):
+    for k in range(length):
         if taps[k] >= 0:
             grad[taps[k] * count] = partial[k]
 
@@ -223,6 +227,7 @@ def _backward(
     frame,
     room_for_image,
     grouped,
+    size_of_group,
     offsets,
     taps,
     starts,
@@ -234,8 +239,9 @@ def _backward(
 ):
     """Fill `grad_filters`, each chunk's `partial_bias`, and `grad_x` unless it is empty.
 
-    `offsets` and `taps` are from `_window`; `grouped` are the filters in that order, (groups, F, GROUP * LANES). Images
-    are worked on in place, or in copies where `scratch` has room for them.
+    `offsets` and `taps` are from `_window`; `grouped` are the filters in that order, (groups, F, vectors of a group *
+    LANES), and `size_of_group` is a tuple of as many numbers as a group has vectors. Images are worked on in place, or
+    in copies where `scratch` has room for them.
     """
     samples, height, width, channels = x.shape
     _, pooled_height, pooled_width, count = grad_y.shape
@@ -294,7 +300,8 @@ def _backward(
                                 wanted,
                                 shifted(address(grouped), (group * count + f) * length),
                                 shifted(grad_w, (group * count + f) * length),
-                                shifted(address(offsets), group * GROUP),
+                                shifted(address(offsets), group * len(size_of_group)),
+                                size_of_group,
                                 integers(shifted(at, f * room)),
                                 shifted(values, f * room),
                             )
@@ -305,6 +312,7 @@ def _backward(
         group, f = number // count, number % count
         _add_up(
             shifted(address(partial_filters), number * length),
+            length,
             chunks,
             groups * count * length,
             shifted(address(taps), group * length),

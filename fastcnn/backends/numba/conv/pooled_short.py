@@ -15,9 +15,18 @@ import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
+from fastcnn.backends.numba.conv.flat_windows import (
+    list_windows,
+    lists_at,
+    looks,
+    reach_of,
+    room_for_lists,
+    window_starts,
+)
 from fastcnn.backends.numba.conv.kernels import place
 from fastcnn.backends.numba.conv.operations import Frame, chunks_of
 from fastcnn.backends.numba.conv.pooled_vectors import PAIRED, load_paired, pick, store_pairs, store_places
+from fastcnn.backends.numba.conv.winograd_tiles import ask_for_share
 from fastcnn.backends.numba.jit import jit_part, parallel_jit
 from fastcnn.backends.numba.packing import FloatArray, Workspace, padded_width
 from fastcnn.backends.numba.simd import (
@@ -36,6 +45,9 @@ from fastcnn.backends.numba.simd import (
 
 #: Taps that are summed at once, one accumulator each.
 _TAPS = 5
+
+#: Windows that are taken at once: with their image they stay in the first-level cache.
+_WINDOWS = 64
 
 #: Up to how many taps a window is short.
 _SHORT = 49
@@ -70,26 +82,40 @@ def filter_gradient(
     offsets = (row * np.arange(kernel_height)[:, None] + _TAPS * np.arange(groups)).ravel()
     chunks = chunks_of(len(x), vectors * len(offsets) * _TAPS * LANES)
     image = padded_width(frame[0] * row + PAIRED)
-    scratch = workspace.array("short", (chunks, 3 * image + 2 * pixels * LANES))
+    reach = reach_of((*kernel,))
+    room = room_for_lists(pixels, row, reach)
+    scratch = workspace.array("short", (chunks, 3 * image + 2 * _WINDOWS * LANES + room))
     sums = workspace.array("short_sums", (chunks, vectors, len(offsets), _TAPS * LANES), zeros=False)
     bias = workspace.array("short_bias", (chunks, vectors * LANES), zeros=False)
     sums.fill(0)
     bias.fill(0)
-    _backward(grad_y, y, relu, winners, x, frame, offsets, image, scratch, sums, bias)
+    starts = window_starts(*grad_y.shape[1:3], frame[1], x.shape[3])
+    _backward(grad_y, y, relu, winners, x, frame, starts, offsets, reach, image, scratch, sums, bias)
     total = sums.sum(axis=0).reshape(vectors, kernel_height, groups * _TAPS, LANES)[:, :, :run].transpose(1, 2, 0, 3)
     return total.reshape(kernel_height * run, -1)[:, :count], bias.sum(axis=0)[:count]
 
 
 @jit_part
-def _prepare(grad, y, passes, winners, stride, pixels, count, lanes, channels, masked, places, bias):
-    """Copy a vector of each pixel's gradients, zero where ReLU let nothing pass, and add all to `bias`."""
+def _prepare(gradients, shape, lists, part, channels, masked, bias):
+    """Copy a vector of gradients of some of the listed windows, zero where ReLU let nothing pass; add them to `bias`.
+
+    Behind them go where in their windows the winners are. The last window listed stands for all that are flat, with
+    the sum of their gradients: to ReLU they are one, too.
+    """
+    grad, y, winners, passes = gradients
+    (count, lanes, stride), (begin, end) = shape, part
     here, zero, total = first_lanes(lanes), splat(np.float32(0)), load(bias, 0)
-    for p in range(pixels):
+    chosen, there, flat, flats = lists
+    for m in range(begin, end):
+        p = np.intp(chosen[m])
         value = load_where(grad, p * count, here)
+        if m == there - 1:
+            for k in range(1, flats):
+                value = value + load_where(grad, np.intp(flat[k]) * count, here)
         if not passes:
             value = select(above(load_where(y, p * count, here), zero), value, zero)
-        store(masked, p * LANES, value)
-        store_places(places, p * LANES, winners, p * stride, channels)
+        store(masked, 2 * (m - begin) * LANES, value)
+        store_places(masked, (2 * (m - begin) + 1) * LANES, winners, p * stride, channels)
         total = total + value
     store(bias, 0, total)
 
@@ -102,20 +128,17 @@ def _pair(image, length, row, pairs):
 
 
 @jit_part
-def _add_taps(pairs, size, steps, grad, places, w):
-    """Add the products of five taps in a row and a vector of filters over the maxima of an image."""
+def _add_taps(pairs, starts, chosen, part, grad, w):
+    """Add the products of five taps in a row and a vector of filters over some of the listed windows of an image."""
     a0, a1, a2, a3, a4 = load(w, 0), load(w, LANES), load(w, 2 * LANES), load(w, 3 * LANES), load(w, 4 * LANES)
-    (rows, columns), (down, right) = size, steps
     g = 0
-    for i in range(rows):
-        at, end = i * down, i * down + columns * right
-        while at != end:  # as in `direct_gradient`
-            value, place, window = load(grad, g), load(places, g), load_paired(pairs, at)
-            a0, a1 = fma(pick(window, place, 0), value, a0), fma(pick(window, place, 1), value, a1)
-            a2, a3 = fma(pick(window, place, 2), value, a2), fma(pick(window, place, 3), value, a3)
-            a4 = fma(pick(window, place, 4), value, a4)
-            at += right
-            g += LANES
+    for m in range(part[0], part[1]):
+        value, place = load(grad, g), load(grad, g + LANES)
+        window = load_paired(pairs, 2 * starts[np.intp(chosen[m])])
+        a0, a1 = fma(pick(window, place, 0), value, a0), fma(pick(window, place, 1), value, a1)
+        a2, a3 = fma(pick(window, place, 2), value, a2), fma(pick(window, place, 3), value, a3)
+        a4 = fma(pick(window, place, 4), value, a4)
+        g += 2 * LANES
     store(w, 0, a0)
     store(w, LANES, a1)
     store(w, 2 * LANES, a2)
@@ -124,29 +147,42 @@ def _add_taps(pairs, size, steps, grad, places, w):
 
 
 @parallel_jit
-def _backward(grad_y, y, relu, winners, x, frame, offsets, image, scratch, sums, bias):
+def _backward(grad_y, y, relu, winners, x, frame, starts, offsets, reach, image, scratch, sums, bias):
     """Add to each chunk's sums, of the filters (vectors, taps, LANES) and of the bias, what its samples give.
 
-    `offsets` are those of the taps among the fours, and `image` the floats of an image in its margin, in `scratch`.
+    `starts` are those of the pooling windows, `offsets` those of the taps among the fours, `reach` is from `reach_of`,
+    and `image` the floats of an image in its margin, in `scratch`. While a core multiplies, it asks for the gradients,
+    maxima and winners of its next image.
     """
     samples, height, width, channels = x.shape
-    size, count = grad_y.shape[1:3], grad_y.shape[3]
+    size, count, stride = grad_y.shape[1:3], grad_y.shape[3], winners.shape[3]
     chunks, vectors, groups, _ = sums.shape
-    pixels, stride, row = size[0] * size[1], winners.shape[3], frame[1] * channels
-    steps = (4 * row, 4 * channels)
+    pixels, row = size[0] * size[1], frame[1] * channels
+    share, won_share = pixels * count // (vectors * groups) + 1, pixels * stride // (vectors * groups) + 1
     for chunk_index in prange(chunks):
         chunk = np.intp(chunk_index)
         work = shifted(address(scratch), chunk * scratch.shape[1])
         pairs, masked = shifted(work, image), shifted(work, 3 * image)
-        places = shifted(masked, pixels * LANES)
+        room = shifted(masked, 2 * _WINDOWS * LANES)
+        (chosen, flat), flats = lists_at(room, pixels), 1
         for n in range(samples * chunk // chunks, samples * (chunk + 1) // chunks):
-            place(shifted(address(x), n * height * width * channels), height, width, channels, frame, work)
+            first = shifted(address(x), n * height * width * channels)
+            place(first, height, width, channels, frame, work)
             _pair(work, (frame[0] - 1) * row, row, pairs)
+            there, flats = list_windows(work, size, row, channels, reach, first, looks(reach, flats, n), room)
+            lists = (chosen, there, flat, flats)
             for v in range(vectors):
                 at, won = n * pixels * count + v * LANES, shifted(address(winners), n * pixels * stride + v * LANES)
-                total = shifted(address(bias), (chunk * vectors + v) * LANES)
-                grad, maxima, lanes = shifted(address(grad_y), at), shifted(address(y), at), count - v * LANES
-                _prepare(grad, maxima, not relu, won, stride, pixels, count, lanes, channels, masked, places, total)
-                for group in range(groups):
-                    w = shifted(address(sums), ((chunk * vectors + v) * groups + group) * _TAPS * LANES)
-                    _add_taps(shifted(pairs, 2 * offsets[group]), size, steps, masked, places, w)
+                gradients = (shifted(address(grad_y), at), shifted(address(y), at), won, not relu)
+                shape, total = (count, count - v * LANES, stride), shifted(address(bias), (chunk * vectors + v) * LANES)
+                for begin in range(0, there, _WINDOWS):
+                    part = (begin, min(begin + _WINDOWS, there))
+                    _prepare(gradients, shape, lists, part, channels, masked, total)
+                    for group in range(groups):
+                        if begin == 0:
+                            step = v * groups + group
+                            ask_for_share(address(grad_y), (n + 1) * pixels * count, share, step)
+                            ask_for_share(address(y), (n + 1) * pixels * count, share, step)
+                            ask_for_share(address(winners), (n + 1) * pixels * stride, won_share, step)
+                        w = shifted(address(sums), ((chunk * vectors + v) * groups + group) * _TAPS * LANES)
+                        _add_taps(shifted(pairs, 2 * offsets[group]), address(starts), chosen, part, masked, w)

@@ -24,11 +24,9 @@ from fastcnn.backends.numba.simd import (
     vector,
 )
 
-#: Vectors in a group. Two groups and where their vectors lie stay in registers; with nine, some places did not.
-GROUP = 6
-
-_group = types.UniTuple(vector, GROUP)
-_indices = types.UniTuple(types.intp, GROUP)
+#: How many vectors a group may have. Two groups and where their vectors lie stay in registers; with nine, some places
+#: did not.
+GROUPS = (6, 5)
 
 
 @intrinsic
@@ -41,42 +39,42 @@ def whole(typingctx: Any, value: Any) -> Any:
     return signature(vector, vector), codegen
 
 
-# --- groups: tuples of GROUP vectors, all in registers -----------------------------------------------------------
+# --- groups: tuples of vectors, as many as in GROUPS, all in registers -------------------------------------------
 
 
 @intrinsic
-def load_group(typingctx: Any, pointer: Any) -> Any:
-    """GROUP vectors that lie one after the other."""
+def load_group(typingctx: Any, pointer: Any, offsets: Any) -> Any:
+    """Vectors that lie one after the other, as many as there are `offsets`."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        index = ir.IntType(64)
-        vectors = [builder.load(at_index(builder, args[0], index(i * LANES), VECTOR), align=4) for i in range(GROUP)]
+        starts = [ir.IntType(64)(i * LANES) for i in range(len(offsets))]
+        vectors = [builder.load(at_index(builder, args[0], start, VECTOR), align=4) for start in starts]
         return cgutils.pack_array(builder, vectors)
 
-    return signature(_group, FLOATS), codegen
+    return signature(types.UniTuple(vector, len(offsets)), FLOATS, offsets), codegen
 
 
 @intrinsic
 def store_group(typingctx: Any, pointer: Any, group: Any) -> Any:
-    """Write GROUP vectors one after the other."""
+    """Write a group's vectors one after the other."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        for i, value in enumerate(cgutils.unpack_tuple(builder, args[1], GROUP)):
+        for i, value in enumerate(cgutils.unpack_tuple(builder, args[1], len(group))):
             builder.store(value, at_index(builder, args[0], ir.IntType(64)(i * LANES), VECTOR), align=4)
         return context.get_dummy_value()
 
-    return signature(types.void, FLOATS, _group), codegen
+    return signature(types.void, FLOATS, group), codegen
 
 
 @intrinsic
-def load_offsets(typingctx: Any, pointer: Any) -> Any:
-    """GROUP whole numbers that lie one after the other."""
+def load_offsets(typingctx: Any, pointer: Any, group: Any) -> Any:
+    """Whole numbers that lie one after the other, as many as are in the tuple `group`."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        index = ir.IntType(64)
-        return cgutils.pack_array(builder, [builder.load(builder.gep(args[0], [index(i)])) for i in range(GROUP)])
+        indices = [ir.IntType(64)(i) for i in range(len(group))]
+        return cgutils.pack_array(builder, [builder.load(builder.gep(args[0], [index])) for index in indices])
 
-    return signature(_indices, types.CPointer(types.int64)), codegen
+    return signature(types.UniTuple(types.intp, len(group)), types.CPointer(types.int64), group), codegen
 
 
 @intrinsic
@@ -84,14 +82,14 @@ def add_window(typingctx: Any, value: Any, window: Any, offsets: Any, group: Any
     """``group[i] + value * window[offsets[i]]``, vector by vector."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        value, window, offsets, group = args
+        value, window, *tuples = args
         sums = []
-        for at, total in zip(*(cgutils.unpack_tuple(builder, t, GROUP) for t in (offsets, group)), strict=True):
+        for at, total in zip(*(cgutils.unpack_tuple(builder, t, len(group)) for t in tuples), strict=True):
             pixel = builder.load(at_index(builder, window, at, VECTOR), align=4)
             sums.append(multiply_add(builder, value, pixel, total))
         return cgutils.pack_array(builder, sums)
 
-    return signature(_group, vector, FLOATS, _indices, _group), codegen
+    return signature(group, vector, FLOATS, offsets, group), codegen
 
 
 @intrinsic
@@ -99,17 +97,17 @@ def add_to_window(typingctx: Any, value: Any, group: Any, window: Any, offsets: 
     """``window[offsets[i]] += value * group[i]``, vector by vector; all are read before the first is written."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        value, group, window, offsets = args
-        places = [at_index(builder, window, at, VECTOR) for at in cgutils.unpack_tuple(builder, offsets, GROUP)]
+        value, factors, window, places = args
+        places = [at_index(builder, window, at, VECTOR) for at in cgutils.unpack_tuple(builder, places, len(group))]
         sums = [
             multiply_add(builder, value, factor, builder.load(place, align=4))
-            for place, factor in zip(places, cgutils.unpack_tuple(builder, group, GROUP), strict=True)
+            for place, factor in zip(places, cgutils.unpack_tuple(builder, factors, len(group)), strict=True)
         ]
         for place, total in zip(places, sums, strict=True):
             builder.store(total, place, align=4)
         return context.get_dummy_value()
 
-    return signature(types.void, vector, _group, FLOATS, _indices), codegen
+    return signature(types.void, vector, group, FLOATS, offsets), codegen
 
 
 # --- windows in pairs: each float of an image with the one below it ----------------------------------------------
@@ -146,7 +144,8 @@ def store_places(typingctx: Any, pointer: Any, index: Any, winners: Any, winner:
         narrow = builder.load(at_index(builder, winners, winner, ir.VectorType(ir.IntType(8), LANES)), align=1)
         number, one = builder.zext(narrow, INT_VECTOR), all_lanes(INT32(1))
         pixel = all_lanes(builder.trunc(builder.shl(channels, channels.type(1)), INT32))
-        places = builder.add(builder.mul(builder.and_(number, one), pixel), builder.lshr(number, one))
+        right = builder.and_(builder.neg(builder.and_(number, one)), pixel)  # quicker than a product
+        places = builder.add(right, builder.lshr(number, one))
         builder.store(places, at_index(builder, pointer, index, INT_VECTOR), align=4)
         return context.get_dummy_value()
 
