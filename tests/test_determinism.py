@@ -63,7 +63,7 @@ ARGUMENTS: dict[str, Callable[[Rng, int], tuple[Any, ...]]] = {
 }
 
 # The ways through the kernels that those leave out: margins, strides, gradients of mostly zeros.
-MARGINS = ((2, 1), (0, 1))
+MARGINS, SAME = ((2, 1), (0, 1)), ((1, 1), (1, 1))
 OTHER_WAYS: dict[str, tuple[str, Callable[[Rng, int], tuple[Any, ...]]]] = {
     "convolution with margins": (
         "conv2d_forward",
@@ -78,6 +78,10 @@ OTHER_WAYS: dict[str, tuple[str, Callable[[Rng, int], tuple[Any, ...]]]] = {
             (2, 1),
             MARGINS,
         ),
+    ),
+    "gradient for 27 taps at once": (
+        "conv2d_backward",
+        lambda rng, n: (normal(rng, n, 9, 11, 32), normal(rng, n, 9, 11, 3), normal(rng, 3, 3, 3, 32), (1, 1), SAME),
     ),
     "sparse gradient with margins": (
         "conv2d_backward",

@@ -103,7 +103,10 @@ LARGER = {
         for channels, filters in ((16, 16), (20, 33), (35, 24), (65, 130))
         for padding in (VALID, SAME, (2, 0, 1, 2))
     ]
-    + [(n, 5, 6, 2, 3, 3, 8, 1, *steps) for n in (31, 32, 33, 65, 130) for steps in ((1, 1, *VALID), (2, 1, *SAME))],
+    + [(n, 5, 6, 2, 3, 3, 8, 1, *steps) for n in (31, 32, 33, 65, 130) for steps in ((1, 1, *VALID), (2, 1, *SAME))]
+    # 27 taps: in more than one block of rows, twice as many, and not in runs of nine
+    + [(2, 70, 62, 3, 3, 3, 32, 1, 1, 1, *SAME), (3, 8, 9, 6, 3, 3, 33, 0, 1, 1, *VALID)]
+    + [(3, 12, 8, 1, 9, 3, 17, 1, *steps) for steps in ((1, 1, *VALID), (2, 2, *SAME))],
     "maxpool2d": [(*windows, windows[3] % 2, 3) for windows in WINDOWS],
     "avgpool2d": WINDOWS,
     "activation": [

@@ -363,10 +363,19 @@ def store_mask(typingctx: Any, pointer: Any, index: Any, value: Any) -> Any:
 @intrinsic
 def prefetch(typingctx: Any, pointer: Any, index: Any) -> Any:
     """Ask for the cache line of element `index`, to be used soon."""
+    return _prefetch(pointer, 3)
 
+
+@intrinsic
+def prefetch_second(typingctx: Any, pointer: Any, index: Any) -> Any:
+    """As `prefetch`, to be used later: into the second-level cache, where nothing of the first has to make way."""
+    return _prefetch(pointer, 2)
+
+
+def _prefetch(pointer: Any, locality: int) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         line = at_index(builder, args[0], args[1], ir.IntType(8))
-        call_llvm(builder, "prefetch.p0", ir.VoidType(), line, INT32(0), INT32(3), INT32(1))
+        call_llvm(builder, "prefetch.p0", ir.VoidType(), line, INT32(0), INT32(locality), INT32(1))
         return context.get_dummy_value()
 
     return signature(types.void, pointer, types.intp), codegen

@@ -2,7 +2,8 @@
 
 Nine taps and a vector of filters at a time are summed in registers while the pixels of a block of rows go by: nine is
 what 3x3 windows of one channel have, and divides those of three. The tenth register, for the bias, costs nothing, since
-additions do not wait for multiplications.
+additions do not wait for multiplications. With 32 registers three times nine taps are summed, where these lie in runs
+of nine: then all of three channels' windows are.
 
 Tasks share the work by chunks of samples where the sums are few, and by panels of filters where they are many: those
 tasks need no sums of their own. The shapes alone decide, so that the result does not depend on the threads.
@@ -14,28 +15,35 @@ import numpy as np
 from numba import get_num_threads, get_thread_id, prange  # type: ignore[attr-defined]
 from numpy.typing import NDArray
 
-from fastcnn.backends.numba.conv.kernels import fills, place, put
-from fastcnn.backends.numba.jit import jit_part, parallel_jit
+from fastcnn.backends.numba.conv.kernels import fills, place
+from fastcnn.backends.numba.jit import jit_inline, jit_part, parallel_jit
 from fastcnn.backends.numba.packing import FloatArray, Workspace, aligned_empty, padded_width
+from fastcnn.backends.numba.runs import fma_run, load_run, store_run
 from fastcnn.backends.numba.simd import (
     LANES,
     above,
     address,
+    first_lanes,
     fma,
-    line_of,
     load,
-    prefetch,
+    load_where,
+    prefetch_second,
     select,
     shifted,
     splat,
     store,
+    store_where,
 )
 
 #: Taps that are summed at once, one accumulator each.
 TAPS = 9
 
-#: Floats of the gradient that a block of rows holds, about: 16 KB stay in the first-level cache for all taps.
-_BLOCK_FLOATS = 4096
+#: Whether there are registers for three times as many.
+_MANY = LANES == 16
+
+#: Floats of the gradient that a block of rows holds, about: 16 KB stay in the first-level cache for all taps. Where
+#: each is read but once, larger blocks save a twentieth to a tenth of the time, which loading and storing sums takes.
+_BLOCK_FLOATS, _ONCE_FLOATS = 1 << 12, 1 << 16
 
 #: Taps from which on a vector of each pixel's gradients is copied to where these lie one after the other.
 _PACKED_TAPS = 64
@@ -80,8 +88,7 @@ def filter_gradient(
     scratch = workspace.array("filter", (get_num_threads(), block + image))
     _add_taps(grad_y, kept, x, frame, strides, offsets, (chunks, parts, taps), scratch, sums, bias)
     grad_filters, grad_bias = aligned_empty((taps, count)), aligned_empty((count,))
-    edges = workspace.array("edges", (vectors, LANES), zeros=False)
-    _add_up(sums, bias, edges, grad_filters, grad_bias)
+    _add_up(sums, bias, grad_filters, grad_bias)
     return grad_filters, grad_bias
 
 
@@ -98,9 +105,9 @@ def _add_taps(grad_y, kept, x, frame, strides, offsets, split, scratch, sums, bi
     steps = (strides[0] * frame[1] * channels, strides[1] * channels)
     masked = kept.size > 0
     packs = masked or count % LANES != 0 or taps >= _PACKED_TAPS
-    block_rows = max(1, _BLOCK_FLOATS // ((LANES if packs else count) * out_width))
-    passes = vectors * padded_taps // TAPS
-    share = (out_width * count + passes - 1) // passes
+    at_once = _taps_at_once(offsets)
+    once = at_once == padded_taps and not packs
+    block_rows = max(1, (_ONCE_FLOATS if once else _BLOCK_FLOATS) // ((LANES if packs else count) * out_width))
     for task_index in prange(chunks * parts):
         chunk, part = np.intp(task_index) // parts, np.intp(task_index) % parts
         work = shifted(address(scratch), get_thread_id() * scratch.shape[1])
@@ -118,34 +125,48 @@ def _add_taps(grad_y, kept, x, frame, strides, offsets, split, scratch, sums, bi
                 fresh = n == begin and top == 0
                 for v in range(vectors * part // parts, vectors * (part + 1) // parts):
                     grad, step = shifted(address(grad_y), first + v * LANES), count
+                    ahead = shifted(grad, rows * out_width * count)
                     if packs:
                         mask = shifted(address(kept), first + v * LANES if masked else 0)
                         _pack(grad, mask, masked, count, count - v * LANES, rows * out_width, packed)
                         grad, step = packed, np.intp(LANES)
-                    for t in range(0, padded_taps, TAPS):
-                        ahead = first + rows * (out_width * count + (v * padded_taps + t) // TAPS * share)
-                        _sum_block(
+                        ahead = shifted(address(grad_y), first + rows * out_width * (count + v * LANES))
+                    for t in range(0, padded_taps, at_once):
+                        block = (
                             shifted(image, top * steps[0]),
                             shifted(address(offsets), t),
                             steps,
                             grad,
                             step,
                             (rows, out_width),
+                            ahead,
                             fresh,
                             shifted(address(sums), ((chunk * vectors + v) * padded_taps + t) * LANES),
                             shifted(grad_b, v * LANES),
                             t == 0,
-                            shifted(address(grad_y), ahead),
-                            share,
                         )
+                        if at_once > TAPS:
+                            _sum_runs(*block)
+                        else:
+                            _sum_block(*block)
+
+
+@jit_inline
+def _taps_at_once(offsets):
+    """How many taps to sum at once: three times TAPS where they lie in runs of TAPS."""
+    if not _MANY or len(offsets) % (3 * TAPS) != 0:
+        return TAPS
+    for t in range(0, len(offsets), TAPS):
+        if offsets[t + TAPS - 1] - offsets[t] != TAPS - 1:
+            return TAPS
+    return 3 * TAPS
 
 
 @jit_part
-def _sum_block(image, offsets, steps, grad, step, size, fresh, w, bias, sums_bias, ahead, share):
+def _sum_block(image, offsets, steps, grad, step, size, ahead, fresh, w, bias, sums_bias):
     """Add the products of nine taps and one vector of filters over a block of rows, or write them if `fresh`.
 
-    With each row, `share` floats from `ahead` on are asked for: all passes together ask for the next block. Where the
-    gradients come from memory that takes 0.85 of the time, but not if a pass asks for all of its share at once.
+    With each pixel, the floats of the next block that lie as far from `ahead` as its own from `grad` are asked for.
     """
     x0, x1, x2 = shifted(image, offsets[0]), shifted(image, offsets[1]), shifted(image, offsets[2])
     x3, x4, x5 = shifted(image, offsets[3]), shifted(image, offsets[4]), shifted(image, offsets[5])
@@ -159,11 +180,10 @@ def _sum_block(image, offsets, steps, grad, step, size, fresh, w, bias, sums_bia
     rows, columns = size
     down, right = steps
     for i in range(rows):
-        for k in range(i * share, (i + 1) * share, line_of(ahead)):
-            prefetch(ahead, k)
         at, end, g = i * down, i * down + columns * right, i * columns * step
         while at != end:  # LLVM would unroll a `for`, and eighteen pointers don't stay in registers
             value = load(grad, g)
+            prefetch_second(ahead, g)
             a0, a1 = fma(splat(x0[at]), value, a0), fma(splat(x1[at]), value, a1)
             a2, a3 = fma(splat(x2[at]), value, a2), fma(splat(x3[at]), value, a3)
             a4, a5 = fma(splat(x4[at]), value, a4), fma(splat(x5[at]), value, a5)
@@ -186,6 +206,34 @@ def _sum_block(image, offsets, steps, grad, step, size, fresh, w, bias, sums_bia
 
 
 @jit_part
+def _sum_runs(image, offsets, steps, grad, step, size, ahead, fresh, w, bias, sums_bias):
+    """As `_sum_block`, for three runs of nine taps that lie one after the other."""
+    x0, x1, x2 = shifted(image, offsets[0]), shifted(image, offsets[TAPS]), shifted(image, offsets[2 * TAPS])
+    w1, w2 = shifted(w, TAPS * LANES), shifted(w, 2 * TAPS * LANES)
+    total = splat(np.float32(0))
+    a = (total, total, total, total, total, total, total, total, total)
+    b, c = a, a
+    if not fresh:
+        a, b, c, total = load_run(w, a), load_run(w1, b), load_run(w2, c), load(bias, 0)
+    rows, columns = size
+    down, right = steps
+    for i in range(rows):
+        at, end, g = i * down, i * down + columns * right, i * columns * step
+        while at != end:
+            value = load(grad, g)
+            prefetch_second(ahead, g)
+            a, b, c = fma_run(x0, at, value, a), fma_run(x1, at, value, b), fma_run(x2, at, value, c)
+            total = total + value
+            at += right
+            g += step
+    store_run(w, a)
+    store_run(w1, b)
+    store_run(w2, c)
+    if sums_bias:
+        store(bias, 0, total)
+
+
+@jit_part
 def _pack(grad, mask, masked, count, lanes, pixels, packed):
     """Copy a vector, or its first `lanes`, of each pixel's gradients (pixels, count) to `packed` (pixels, LANES)."""
     zero = splat(np.float32(0))
@@ -196,28 +244,30 @@ def _pack(grad, mask, masked, count, lanes, pixels, packed):
                 value = select(above(load(mask, p * count), zero), value, zero)
             store(packed, p * LANES, value)
     else:
+        where = first_lanes(lanes)
         for p in range(pixels):
-            for f in range(LANES):
-                at = p * count + f
-                packed[p * LANES + f] = grad[at] if f < lanes and (not masked or mask[at] > 0) else np.float32(0)
+            value = load_where(grad, p * count, where)
+            if masked:
+                value = select(above(load_where(mask, p * count, where), zero), value, zero)
+            store(packed, p * LANES, value)
 
 
 @parallel_jit
-def _add_up(sums, bias, edges, grad_filters, grad_bias):
+def _add_up(sums, bias, grad_filters, grad_bias):
     """Add the chunks' sums in order."""
     chunks, vectors, padded_taps, _ = sums.shape
     taps, count = grad_filters.shape
     size = vectors * padded_taps * LANES
     for panel in prange(vectors):
         v = np.intp(panel)
-        edge = shifted(address(edges), v * LANES)
+        where = first_lanes(count - v * LANES)
         for t in range(taps):
             at = shifted(address(sums), (v * padded_taps + t) * LANES)
             total = load(at, 0)
             for chunk in range(1, chunks):
                 total = total + load(at, chunk * size)
-            put(total, count - v * LANES, address(grad_filters), t * count + v * LANES, edge)
+            store_where(address(grad_filters), t * count + v * LANES, total, where)
         total = load(address(bias), v * LANES)
         for chunk in range(1, chunks):
             total = total + load(address(bias), (chunk * vectors + v) * LANES)
-        put(total, count - v * LANES, address(grad_bias), v * LANES, edge)
+        store_where(address(grad_bias), v * LANES, total, where)

@@ -128,7 +128,7 @@ def _convolve(
     frame = frame_of(x.shape, padding)
     image = padded_width(frame[0] * frame[1] * kernel[2]) if kept.size else margin(x, frame)
     # Not one for both: each has its own margins, which nobody clears.
-    scratch = workspace.array("backward" if turned else "forward", (min(len(x), CHUNKS), LANES + image))
+    scratch = workspace.array("backward" if turned else "forward", (min(len(x), CHUNKS), ROWS * LANES + image))
     windows = windows_of(y.shape, frame, strides, kernel[2])
     packed = packed_filters(filters, turned)
     kernels.convolve(x, kept, frame, packed, taps_of(kernel, frame), start, np.float32(least), windows, scratch, y)
