@@ -11,7 +11,7 @@ from numba import types
 from numba.core.typing.templates import signature
 from numba.extending import intrinsic
 
-from fastcnn.backends.numba.simd import FLOATS, INT32, LANES, VECTOR, at_index, multiply_add, splat_to
+from fastcnn.backends.numba.simd import FLOATS, INT32, LANES, VECTOR, at_index, multiply_add, splat_to, vector
 
 
 @intrinsic
@@ -31,14 +31,14 @@ def fma_run(typingctx: Any, pointer: Any, index: Any, factor: Any, sums: Any) ->
 
 @intrinsic
 def load_run(typingctx: Any, pointer: Any, like: Any) -> Any:
-    """As many vectors as there are in the tuple `like`, one after the other in memory."""
+    """Vectors that lie one after the other in memory, as many as the tuple `like` has elements."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         places = [at_index(builder, args[0], INT32(i * LANES), VECTOR) for i in range(len(like))]
         vectors = [builder.load(place, align=4) for place in places]
         return context.make_tuple(builder, sig.return_type, vectors)
 
-    return signature(like, FLOATS, like), codegen
+    return signature(types.UniTuple(vector, len(like)), FLOATS, like), codegen
 
 
 @intrinsic

@@ -37,6 +37,8 @@ _SELDOM = 8
 
 Reach = tuple[int, int]
 
+_padded = jit_inline(padded_width)
+
 
 def reach_of(kernel: tuple[int, ...]) -> Reach:
     """Return the rows of a pooling window's pixels and the floats of one, or nothing where looking does not pay."""
@@ -58,7 +60,7 @@ def window_starts(height: int, width: int, frame_width: int, channels: int) -> N
 @jit_inline
 def lists_at(work, maxima):
     """The two lists that `list_windows` fills."""
-    return integers(work), integers(shifted(work, (maxima + 1 + LANES) // LANES * LANES))
+    return integers(work), integers(shifted(work, _padded(maxima + 2)))
 
 
 @jit_inline
@@ -99,9 +101,9 @@ def list_windows(image, size, row, channels, reach, first, looked, work):
     Returns:
         How many are in the first list, and how many in the second, whose first is the last of the first list.
     """
-    maxima, length = size[0] * size[1], (row + reach[1] + 2 * LANES - 1) // LANES * LANES
+    maxima, length = size[0] * size[1], _padded(row + reach[1] + LANES)
     chosen, flat = lists_at(work, maxima)
-    pattern = shifted(work, 2 * ((maxima + 1 + LANES) // LANES * LANES))
+    pattern = shifted(work, 2 * _padded(maxima + 2))
     differing, seen = shifted(pattern, length), shifted(pattern, 2 * length)
     count, flats = 0, 0
     if not looked:

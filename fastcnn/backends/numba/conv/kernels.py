@@ -25,8 +25,10 @@ from fastcnn.backends.numba.simd import (
     equal,
     first_lanes,
     fma,
+    line_of,
     load,
     maximum,
+    prefetch,
     select,
     shifted,
     splat,
@@ -47,6 +49,21 @@ WINDOW_GROUP = 3
 def fills(frame, height, width):
     """Whether the image is the whole workspace, so that none is needed."""
     return frame == (height, width, 0, 0)
+
+
+@jit_inline
+def ask_for(pointer, first, last, part, parts):
+    """Prefetch one of `parts` equal parts of what is between two elements: all at once would wait for memory."""
+    size = last - first
+    for k in range(first + size * part // parts, first + size * (part + 1) // parts, line_of(pointer)):
+        prefetch(pointer, k)
+
+
+@jit_inline
+def ask_for_share(pointer, first, share, part):
+    """As `ask_for`, for parts of `share` elements: without its divisions, which a short part has no time for."""
+    for k in range(first + share * part, first + share * (part + 1), line_of(pointer)):
+        prefetch(pointer, k)
 
 
 @jit_part

@@ -18,9 +18,8 @@ from numba.core.typing.templates import signature
 from numba.extending import intrinsic, models, register_model
 
 from fastcnn.backends.numba.conv.flat_windows import list_windows, lists_at, looks
-from fastcnn.backends.numba.conv.kernels import fills, place, put_pooled, sums
+from fastcnn.backends.numba.conv.kernels import ask_for_share, fills, place, put_pooled, sums
 from fastcnn.backends.numba.conv.pooled_vectors import copy_half
-from fastcnn.backends.numba.conv.winograd_tiles import ask_for_share
 from fastcnn.backends.numba.jit import jit_inline, jit_part, parallel_jit
 from fastcnn.backends.numba.simd import (
     FLOATS,

@@ -21,17 +21,17 @@ from numpy.typing import NDArray
 from fastcnn.backends.numba.conv.kernels import place, take_out
 from fastcnn.backends.numba.conv.operations import Frame, chunks_of
 from fastcnn.backends.numba.conv.pooled_vectors import (
-    GROUPS,
+    FIVE,
+    SIX,
     add_to_window,
     add_window,
-    load_group,
     load_offsets,
-    store_group,
     whole,
 )
 from fastcnn.backends.numba.jit import jit, jit_part, parallel_jit
 from fastcnn.backends.numba.lanes import copy_transposed, count_lanes, integers, store_lanes
 from fastcnn.backends.numba.packing import FloatArray, Workspace, float32, padded_width
+from fastcnn.backends.numba.runs import load_run, store_run
 from fastcnn.backends.numba.simd import (
     LANES,
     above,
@@ -96,7 +96,6 @@ def gradients(
         frame,
         image,
         grouped,
-        (0,) * group,
         offsets,
         taps,
         starts,
@@ -121,7 +120,7 @@ def _window(kernel: tuple[int, int, int], row: int) -> tuple[NDArray[np.int64], 
     i, k = np.meshgrid(np.arange(height), np.arange(0, run, LANES), indexing="ij")
     lanes = k.reshape(-1, 1) + np.arange(LANES)
     taps = np.where(lanes < run, i.reshape(-1, 1) * run + lanes, -1)
-    group = min(GROUPS, key=lambda size: -(-len(taps) // size) * size)
+    group = min(len(SIX), len(FIVE), key=lambda size: -(-len(taps) // size) * size)
     none = -len(taps) % group
     offsets = np.pad((i * row + k).ravel(), (none, 0), mode="edge")
     return offsets, np.pad(taps, ((none, 0), (0, 0)), constant_values=-1).ravel(), group
@@ -186,12 +185,15 @@ def _list(grad, y, passes, winners, pixels, count, stride, steps, starts, square
 
 
 @jit_part
-def _add_windows(image, grad_image, wanted, w, grad_w, offsets, size_of_group, at, values):
-    """Go through one filter's list with a group of vectors of the filter at `w` and of its gradient at `grad_w`."""
-    places = load_offsets(offsets, size_of_group)
-    m, sums = 0, load_group(grad_w, places)
+def _add_windows(size, image, grad_image, wanted, w, grad_w, offsets, at, values):
+    """Go through one filter's list with a group of vectors of the filter at `w` and of its gradient at `grad_w`.
+
+    The group has as many vectors as the tuple `size` has elements.
+    """
+    places = load_offsets(offsets, size)
+    m, sums = 0, load_run(grad_w, places)
     if wanted:
-        taps = load_group(w, places)
+        taps = load_run(w, places)
         while at[m] >= 0:
             value, window = splat(values[m]), np.intp(at[m])
             sums = add_window(value, shifted(image, window), places, sums)
@@ -201,7 +203,7 @@ def _add_windows(image, grad_image, wanted, w, grad_w, offsets, size_of_group, a
         while at[m] >= 0:
             sums = add_window(splat(values[m]), shifted(image, np.intp(at[m])), places, sums)
             m += 1
-    store_group(grad_w, sums)
+    store_run(grad_w, sums)
 
 
 @jit
@@ -227,7 +229,6 @@ def _backward(
     frame,
     room_for_image,
     grouped,
-    size_of_group,
     offsets,
     taps,
     starts,
@@ -240,8 +241,7 @@ def _backward(
     """Fill `grad_filters`, each chunk's `partial_bias`, and `grad_x` unless it is empty.
 
     `offsets` and `taps` are from `_window`; `grouped` are the filters in that order, (groups, F, vectors of a group *
-    LANES), and `size_of_group` is a tuple of as many numbers as a group has vectors. Images are worked on in place, or
-    in copies where `scratch` has room for them.
+    LANES). Images are worked on in place, or in copies where `scratch` has room for them.
     """
     samples, height, width, channels = x.shape
     _, pooled_height, pooled_width, count = grad_y.shape
@@ -294,17 +294,20 @@ def _backward(
                 for group in range(groups):
                     for f in range(count):
                         if integers(at)[f * room] >= 0:
-                            _add_windows(
+                            listed = (
                                 shifted(image, 2 * top * row),
                                 shifted(grad_image, 2 * top * row),
                                 wanted,
                                 shifted(address(grouped), (group * count + f) * length),
                                 shifted(grad_w, (group * count + f) * length),
-                                shifted(address(offsets), group * len(size_of_group)),
-                                size_of_group,
+                                shifted(address(offsets), group * length // LANES),
                                 integers(shifted(at, f * room)),
                                 shifted(values, f * room),
                             )
+                            if length == len(SIX) * LANES:  # a choice here: by type, each would compile all of this
+                                _add_windows(SIX, *listed)
+                            else:
+                                _add_windows(FIVE, *listed)
             if wanted and not direct:
                 take_out(grad_work, height, width, channels, frame, shifted(address(grad_x), n * size))
     for index in prange(groups * count):

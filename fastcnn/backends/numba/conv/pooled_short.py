@@ -23,10 +23,9 @@ from fastcnn.backends.numba.conv.flat_windows import (
     room_for_lists,
     window_starts,
 )
-from fastcnn.backends.numba.conv.kernels import place
+from fastcnn.backends.numba.conv.kernels import ask_for_share, place
 from fastcnn.backends.numba.conv.operations import Frame, chunks_of
 from fastcnn.backends.numba.conv.pooled_vectors import PAIRED, load_paired, pick, store_pairs, store_places
-from fastcnn.backends.numba.conv.winograd_tiles import ask_for_share
 from fastcnn.backends.numba.jit import jit_part, parallel_jit
 from fastcnn.backends.numba.packing import FloatArray, Workspace, padded_width
 from fastcnn.backends.numba.simd import (

@@ -24,9 +24,9 @@ from fastcnn.backends.numba.simd import (
     vector,
 )
 
-#: How many vectors a group may have. Two groups and where their vectors lie stay in registers; with nine, some places
-#: did not.
-GROUPS = (6, 5)
+#: Groups of as many vectors as there may be. Two groups and where their vectors lie stay in registers; with nine, some
+#: places did not.
+SIX, FIVE = (0,) * 6, (0,) * 5
 
 
 @intrinsic
@@ -39,31 +39,7 @@ def whole(typingctx: Any, value: Any) -> Any:
     return signature(vector, vector), codegen
 
 
-# --- groups: tuples of vectors, as many as in GROUPS, all in registers -------------------------------------------
-
-
-@intrinsic
-def load_group(typingctx: Any, pointer: Any, offsets: Any) -> Any:
-    """Vectors that lie one after the other, as many as there are `offsets`."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        starts = [ir.IntType(64)(i * LANES) for i in range(len(offsets))]
-        vectors = [builder.load(at_index(builder, args[0], start, VECTOR), align=4) for start in starts]
-        return cgutils.pack_array(builder, vectors)
-
-    return signature(types.UniTuple(vector, len(offsets)), FLOATS, offsets), codegen
-
-
-@intrinsic
-def store_group(typingctx: Any, pointer: Any, group: Any) -> Any:
-    """Write a group's vectors one after the other."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        for i, value in enumerate(cgutils.unpack_tuple(builder, args[1], len(group))):
-            builder.store(value, at_index(builder, args[0], ir.IntType(64)(i * LANES), VECTOR), align=4)
-        return context.get_dummy_value()
-
-    return signature(types.void, FLOATS, group), codegen
+# --- groups: tuples of vectors, as many as in SIX or FIVE, all in registers --------------------------------------
 
 
 @intrinsic

@@ -19,11 +19,10 @@ import numpy as np
 from numba import get_num_threads, get_thread_id, prange  # type: ignore[attr-defined]
 from numpy.typing import NDArray
 
-from fastcnn.backends.numba.conv.kernels import put
+from fastcnn.backends.numba.conv.kernels import ask_for, put
 from fastcnn.backends.numba.conv.winograd_tiles import (
     TILES,
     Corner,
-    ask_for,
     groups_of,
     multiply,
     next_tile,

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from fastcnn.backends.numba.conv.filters import packed_filters
 from fastcnn.backends.numba.jit import jit_inline, jit_part
 from fastcnn.backends.numba.packing import FloatArray, Workspace, float32, padded_width
-from fastcnn.backends.numba.simd import LANES, above, fma, line_of, load, prefetch, select, shifted, splat, store
+from fastcnn.backends.numba.simd import LANES, above, fma, load, select, shifted, splat, store
 
 #: Tiles that are multiplied together, one accumulator each.
 TILES = 8
@@ -176,21 +176,6 @@ def pixels_of(shape, place, step, corner, side):
     begin = n * height + max(0, step * row + corner)
     n, row, _ = tile_at(last - 1, rows, columns)
     return begin * width, (n * height + min(height, step * row + corner + side)) * width
-
-
-@jit_inline
-def ask_for(pointer, first, last, part, parts):
-    """Prefetch one of `parts` equal parts of what is between two elements: all at once would wait for memory."""
-    size = last - first
-    for k in range(first + size * part // parts, first + size * (part + 1) // parts, line_of(pointer)):
-        prefetch(pointer, k)
-
-
-@jit_inline
-def ask_for_share(pointer, first, share, part):
-    """As `ask_for`, for parts of `share` elements: without its divisions, which a short part has no time for."""
-    for k in range(first + share * part, first + share * (part + 1), line_of(pointer)):
-        prefetch(pointer, k)
 
 
 @jit_part

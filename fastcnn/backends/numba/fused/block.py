@@ -19,9 +19,7 @@ from fastcnn.backends.numba.fused.conv import (
     conv3x3_taps,
     conv_backward,
     conv_pool_forward,
-    load_products,
     no_products,
-    store_products,
 )
 from fastcnn.backends.numba.fused.dense import (
     dense_backward_block,
@@ -44,6 +42,7 @@ from fastcnn.backends.numba.fused.windows import (
 )
 from fastcnn.backends.numba.jit import jit_inline, jit_part
 from fastcnn.backends.numba.lanes import COMPRESSES
+from fastcnn.backends.numba.runs import load_run, store_run
 from fastcnn.backends.numba.simd import LANES, address, load, shifted, store
 
 #: Images in a block.
@@ -235,14 +234,14 @@ def _add_products(g, count, work, fresh):
             for n in range(low, high):
                 grad = shifted(work.pooled, (n * g.filters + f) * g.vectors * LANES)
                 collect_gradient(g, windows_of_image(g, work, n), grad, shifted(work.live_grad, (n - low) * room))
-            products = no_products()
+            sums, products = shifted(work.products, f * PRODUCTS * LANES), no_products()
             if low > 0 or not fresh:
-                products = load_products(work.products, f * PRODUCTS * LANES)
+                products = load_run(sums, products)
             for n in range(low, high):
                 at = (n * g.filters + f) * g.vectors
                 grad = shifted(work.live_grad, (n - low) * room) if COMPRESSES else shifted(work.pooled, at * LANES)
                 products = add_products(g, windows_of_image(g, work, n), shifted(work.winners, 4 * at), grad, products)
-            store_products(work.products, f * PRODUCTS * LANES, products)
+            store_run(sums, products)
 
 
 @jit_part
@@ -250,5 +249,5 @@ def finish_chunk(g, work, gradient):
     """Bring the gradient of 3x3 filters from `products` to where it belongs."""
     if g.train_conv and is_3x3(g):
         for f in range(g.filters):
-            products = load_products(work.products, f * PRODUCTS * LANES)
+            products = load_run(shifted(work.products, f * PRODUCTS * LANES), no_products())
             conv3x3_backward(g, f, products, _ONE, gradient.filters, work.logits)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastcnn.backends.numba.fused.geometry import BLOCK
-from fastcnn.backends.numba.fused.image import load4, store4
+from fastcnn.backends.numba.fused.image import load4
 from fastcnn.backends.numba.fused.windows import clear_padding, live_vectors
 from fastcnn.backends.numba.jit import jit_inline
 from fastcnn.backends.numba.lanes import COMPRESSES, store_sums, sum_lanes
@@ -156,25 +156,6 @@ def no_products():
     zero = splat(_ZERO)
     four = (zero, zero, zero, zero)
     return four + four + four + four + (zero,)
-
-
-@jit_inline
-def load_products(pointer, at):
-    """What `store_products` has written."""
-    first = load4(pointer, at, LANES) + load4(pointer, at + 4 * LANES, LANES)
-    last = load4(pointer, at + 8 * LANES, LANES) + load4(pointer, at + 12 * LANES, LANES)
-    return first + last + (load(pointer, at + 16 * LANES),)
-
-
-@jit_inline
-def store_products(pointer, at, products):
-    """Write what `add_products` returned: PRODUCTS vectors."""
-    m00, m01, m02, m03, m10, m11, m12, m13, m20, m21, m22, m23, m30, m31, m32, m33, total = products
-    store4(pointer, at, m00, m01, m02, m03)
-    store4(pointer, at + 4 * LANES, m10, m11, m12, m13)
-    store4(pointer, at + 8 * LANES, m20, m21, m22, m23)
-    store4(pointer, at + 12 * LANES, m30, m31, m32, m33)
-    store(pointer, at + 16 * LANES, total)
 
 
 @jit_inline

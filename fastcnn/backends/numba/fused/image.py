@@ -67,11 +67,3 @@ def split_into_planes(g, image, scaling, planes):
 @jit_inline
 def load4(pointer, at, step):
     return load(pointer, at), load(pointer, at + step), load(pointer, at + 2 * step), load(pointer, at + 3 * step)
-
-
-@jit_inline
-def store4(pointer, at, a, b, c, d):
-    store(pointer, at, a)
-    store(pointer, at + LANES, b)
-    store(pointer, at + 2 * LANES, c)
-    store(pointer, at + 3 * LANES, d)
