@@ -97,8 +97,11 @@ def _introduction(results: Results) -> str:
     libraries = [f"{_name(name)} {_version(results, name)}" for name in _LIBRARIES if _version(results, name)]
     vectors = f", {machine['vector_bits']}-bit vectors" if "vector_bits" in machine else ""
     place = f"{machine['cores']} cores of {machine['processor']}{vectors}"
-    when = f"{results.date[:10]}, commit {results.commit or 'unknown'}"
-    rounds = results.protocol["rounds"]
+    last = "" if len({row.commit for row in results.peers if row.measured}) < 2 else "the last at "
+    when = f"{results.date[:10]}, {last}commit {results.commit or 'unknown'}"
+    races = {workload["name"] for workload in results.workloads if workload["kind"] == "reach"}
+    counts = {len(row.seconds) for row in results.peers if row.measured and row.workload not in races}
+    rounds = " to ".join(str(count) for count in sorted({min(counts), max(counts)})) if counts else "no"
     return (
         f"Medians of {rounds} rounds on {place} ({when}), everyone in the same run and each in the quickest of "
         f"several forms: {', '.join(libraries)}. In brackets, how many times as fast fastcnn is; bold, the fastest."

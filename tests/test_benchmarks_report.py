@@ -6,7 +6,7 @@ import io
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,16 @@ def test_a_section_has_every_figure_and_everybody(tmp_path: Path) -> None:
     assert "PyTorch: not installed: do this (train-b128)" in text
     for name in ("ratios", "roofline", "ladder"):
         assert f"machine-{name}.svg)" in text
+
+
+def test_a_section_says_how_often_its_rows_were_measured_not_how_often_the_last_were(tmp_path: Path) -> None:
+    rows = [replace(one, commit="abc" if one.workload == "train-b1" else "def") for one in some_rows()]
+    text = readme.section(some_results(rows), tmp_path / "machine.json")
+    assert "Medians of 3 rounds on 2 cores" in text
+    assert "(2030-01-01, the last at commit abc)" in text
+    last = some_results(rows)
+    last.protocol["rounds"] = 1
+    assert readme.section(last, tmp_path / "machine.json") == text
 
 
 def test_a_section_replaces_the_old_one_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
