@@ -44,7 +44,8 @@ def conv_pool_forward(
 
     Returns:
         The maxima (N, OH // 2, OW // 2, F), where OH and OW are the convolution's output, and which pixel of each
-        window it was, row by row, the first of several (N, OH // 2, OW // 2, F in whole vectors).
+        window it was, 0 to 3, row by row, the first of several; 4 if the maximum is not above zero and `relu` lets no
+        gradient pass (N, OH // 2, OW // 2, F in whole vectors).
     """
     frame = frame_of(x.shape, padding)
     height, width = (frame[0] - filters.shape[0] + 1) // 2, (frame[1] - filters.shape[1] + 1) // 2
@@ -74,12 +75,10 @@ def uses_winograd(kernel: tuple[int, ...], maxima: tuple[int, ...]) -> bool:
 
 def conv_pool_backward(
     grad_y: FloatArray,
-    y: FloatArray,
     winners: NDArray[np.uint8],
     x: FloatArray,
     filters: NDArray[Any],
     padding: Padding,
-    relu: bool,
     wants_input: bool,
     workspace: Workspace,
 ) -> tuple[FloatArray | None, FloatArray, FloatArray]:
@@ -87,8 +86,8 @@ def conv_pool_backward(
 
     Args:
         grad_y: gradient for the maxima (N, OH // 2, OW // 2, F).
-        y, winners: what the forward pass returned.
-        x, filters, padding, relu, workspace: as in the forward pass.
+        winners: what the forward pass returned: they tell what a ReLU lets pass, too.
+        x, filters, padding, workspace: as in the forward pass.
         wants_input: whether the gradient for the images is wanted.
 
     Returns:
@@ -97,7 +96,7 @@ def conv_pool_backward(
     """
     frame = frame_of(x.shape, padding)
     if wants_input or not pooled_short.is_short(filters.shape):
-        return pooled_lists.gradients(grad_y, y, winners, x, filters, frame, relu, wants_input, workspace)
+        return pooled_lists.gradients(grad_y, winners, x, filters, frame, wants_input, workspace)
     kernel = filters.shape[:3]
-    grad_filters, grad_bias = pooled_short.filter_gradient(grad_y, y, winners, x, kernel, frame, relu, workspace)
+    grad_filters, grad_bias = pooled_short.filter_gradient(grad_y, winners, x, kernel, frame, workspace)
     return None, grad_filters.reshape(filters.shape), grad_bias

@@ -160,7 +160,8 @@ def convolve_pooled(x, frame, packed, bias, floor, starts, offsets, reach, room,
         offsets: where in its window each tap is.
         reach: from `reach_of`.
         scratch: a row for each chunk of samples: a vector, `room` for `list_windows`, and an image in its frame.
-        winners: which of the four pixels was the maximum, the first of several (N, PH, PW, F in whole vectors).
+        winners: which of the four pixels was the maximum, the first of several, or STOPPED if that is not above a
+            `floor` of zero (N, PH, PW, F in whole vectors).
     """
     samples, height, width, channels = x.shape
     pooled, count, stride = y.shape[1:3], y.shape[3], winners.shape[3]

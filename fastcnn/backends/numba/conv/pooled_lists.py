@@ -26,6 +26,7 @@ from fastcnn.backends.numba.conv.pooled_vectors import (
     add_to_window,
     add_window,
     load_offsets,
+    passing,
     whole,
 )
 from fastcnn.backends.numba.jit import jit, jit_part, parallel_jit
@@ -58,12 +59,10 @@ _NOTHING = np.zeros((0, 0, 0, 0), np.float32)
 
 def gradients(
     grad_y: FloatArray,
-    y: FloatArray,
     winners: NDArray[np.uint8],
     x: FloatArray,
     filters: NDArray[Any],
     frame: Frame,
-    relu: bool,
     wants_input: bool,
     workspace: Workspace,
 ) -> tuple[FloatArray | None, FloatArray, FloatArray]:
@@ -89,8 +88,6 @@ def gradients(
     grad_filters = np.empty(filters.shape, np.float32)
     _backward(
         grad_y,
-        y,
-        relu,
         winners,
         x,
         frame,
@@ -145,8 +142,8 @@ def _group(filters, taps, grouped):
 
 
 @jit_part
-def _list(grad, y, passes, winners, pixels, count, stride, steps, starts, squares, values, at, room, grad_b):
-    """List the gradients (pixels, count) that are not zero filter by filter, and add them to `grad_b`.
+def _list(grad, winners, pixels, count, stride, steps, starts, squares, values, at, room, grad_b):
+    """List the gradients (pixels, count) that pass and are not zero filter by filter, and add them to `grad_b`.
 
     For filter f: ``values[f * room + i]``, and in ``at`` where their windows begin, -1 behind the last (computed in
     floats, exact up to 2**24; kept as integers). Squares of pixels times filters are transposed,
@@ -162,9 +159,7 @@ def _list(grad, y, passes, winners, pixels, count, stride, steps, starts, square
             for p in range(first, first + LANES):
                 value, corner = zero, zero
                 if p < pixels:
-                    value = load_where(grad, p * count + f, there)
-                    if not passes:
-                        value = select(above(load_where(y, p * count + f, there), zero), value, zero)
+                    value = load_where(grad, p * count + f, there & passing(winners, p * stride + f))
                     total = total + value
                     winner = load(winners, p * stride + f)
                     corner = select(above(winner, one), fma(winner - two, channels, row), winner * channels)
@@ -222,8 +217,6 @@ def _add_up(partial, length, chunks, size, taps, count, grad):
 @parallel_jit
 def _backward(
     grad_y,
-    y,
-    relu,
     winners,
     x,
     frame,
@@ -277,8 +270,6 @@ def _backward(
                 p = (n * pooled_height + top) * pooled_width
                 _list(
                     shifted(address(grad_y), p * count),
-                    shifted(address(y), p * count),
-                    not relu,
                     shifted(address(winners), p * stride),
                     min(strip, pooled_height - top) * pooled_width,
                     count,
