@@ -17,11 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastcnn.backends.numba.conv import pooled_direct, pooled_lists, pooled_short, winograd_pooled, winograd_tiles
-from fastcnn.backends.numba.conv.filters import packed_filters
-from fastcnn.backends.numba.conv.flat_windows import reach_of, room_for_lists, window_starts
-from fastcnn.backends.numba.conv.operations import CHUNKS, Padding, frame_of, margin, taps_of
+from fastcnn.backends.numba.conv.operations import Padding, frame_of
 from fastcnn.backends.numba.packing import FloatArray, Workspace, in_vectors, padded_width
-from fastcnn.backends.numba.simd import LANES
 
 
 def conv_pool_forward(
@@ -56,14 +53,8 @@ def conv_pool_forward(
     start = in_vectors(bias, count)
     if uses_winograd(filters.shape, y.shape):
         winograd_pooled.forward(x, filters, start, least, (-frame[2], -frame[3]), workspace, y, winners)
-        return y, winners
-    packed = packed_filters(filters)
-    reach = reach_of(filters.shape)
-    room = room_for_lists(height * width, frame[1] * x.shape[3], reach)
-    scratch = workspace.array("forward", (min(len(x), CHUNKS), LANES + room + margin(x, frame)))
-    starts = window_starts(height, width, frame[1], x.shape[3])
-    offsets = taps_of(filters.shape, frame)
-    pooled_direct.convolve_pooled(x, frame, packed, start, least, starts, offsets, reach, room, scratch, y, winners)
+    else:
+        pooled_direct.forward(x, filters, start, least, frame, workspace, y, winners)
     return y, winners
 
 

@@ -216,12 +216,23 @@ def pick(typingctx: Any, window: Any, places: Any, number: Any) -> Any:
 
 @intrinsic
 def copy_half(typingctx: Any, to: Any, to_index: Any, source: Any, source_index: Any) -> Any:
-    """Copy half a vector of floats, unchanged, from one place to another."""
+    """Copy half a vector of floats or bytes, unchanged, from one place to another."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        half = ir.VectorType(ir.FloatType(), LANES // 2)
-        value = builder.load(at_index(builder, args[2], args[3], half), align=4)
-        builder.store(value, at_index(builder, args[0], args[1], half), align=4)
+        half = ir.VectorType(context.get_value_type(to.dtype), LANES // 2)
+        value = builder.load(at_index(builder, args[2], args[3], half), align=1)
+        builder.store(value, at_index(builder, args[0], args[1], half), align=1)
         return context.get_dummy_value()
 
-    return signature(types.void, FLOATS, types.intp, FLOATS, types.intp), codegen
+    return signature(types.void, to, types.intp, to, types.intp), codegen
+
+
+@intrinsic
+def splat_two(typingctx: Any, pointer: Any, index: Any) -> Any:
+    """A vector of two floats that lie side by side, again and again."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        two = builder.load(at_index(builder, args[0], args[1], ir.IntType(64)), align=4)
+        return builder.bitcast(splat_to(builder, two, LANES // 2), VECTOR)
+
+    return signature(vector, FLOATS, types.intp), codegen
