@@ -8,7 +8,7 @@ import pytest
 import winograd_bounds
 
 from fastcnn.backends import im2col
-from fastcnn.backends.numba.conv import flat_windows, pooled, pooled_lists
+from fastcnn.backends.numba.conv import flat_windows, pooled, pooled_lists, pooled_short
 from fastcnn.backends.numba.conv.flat_windows import list_windows
 from fastcnn.backends.numba.conv.pooled_vectors import STOPPED
 from fastcnn.backends.numba.packing import Workspace
@@ -119,13 +119,25 @@ def test_threads_dont_change_a_bit_of_a_first_layer():
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize(("kernel", "channels"), [(5, 1), (3, 3), (3, 1), (2, 5), (4, 4)])
+@pytest.mark.parametrize(
+    ("kernel", "channels", "count"),
+    [
+        ((5, 5), 1, LANES + LANES // 2),
+        ((3, 3), 3, LANES + 3),
+        ((3, 2), 1, 3),
+        ((2, 2), 5, 2 * LANES),
+        ((4, 4), 2, LANES - 1),
+        ((1, 4), 2, LANES),
+        ((7, 7), 1, LANES // 2),
+    ],
+)
 @pytest.mark.parametrize("relu", [True, False])
-def test_short_windows_give_the_gradients_that_lists_give(kernel, channels, relu):
+def test_short_windows_give_the_gradients_that_lists_give(kernel, channels, count, relu):
     """The filters' gradient where the images' is wanted, too, and where it is not: two ways, one sum."""
-    rng = np.random.default_rng(kernel)
+    rng = np.random.default_rng(count)
     x = rng.standard_normal((37, 13, 12, channels)).astype(np.float32)
-    filters = rng.standard_normal((kernel, kernel, channels, 19)).astype(np.float32)
+    filters = rng.standard_normal((*kernel, channels, count)).astype(np.float32)
+    assert pooled_short.is_short(filters.shape) == (channels < 5)
     work = Workspace()
     y, winners = pooled.conv_pool_forward(x, filters, None, ((1, 0), (2, 1)), relu, work)
     grad = rng.standard_normal(y.shape).astype(np.float32)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
-from fastcnn.backends.numba.conv.pooled_vectors import store_winners
+from fastcnn.backends.numba.conv.pooled_vectors import store_pairs, store_winners
 from fastcnn.backends.numba.jit import jit_inline, jit_part, parallel_jit
 from fastcnn.backends.numba.lanes import count_lanes
 from fastcnn.backends.numba.packing import ROWS
@@ -30,6 +30,7 @@ from fastcnn.backends.numba.simd import (
     fma,
     line_of,
     load,
+    load_where,
     maximum,
     prefetch,
     select,
@@ -82,6 +83,14 @@ def place(image, height, width, channels, frame, work):
             for k in range(0, run - LANES, LANES):
                 store(to, k, load(row, k))
             store(to, run - LANES, load(row, run - LANES))
+
+
+@jit_part
+def place_pairs(image, length, distance, pairs):
+    """Copy each of an image's floats, and behind it the one `distance` further on; zeros where there is none."""
+    for k in range(0, length, LANES):
+        here, there = first_lanes(length - k), first_lanes(length - distance - k)
+        store_pairs(pairs, 2 * k, load_where(image, k, here), load_where(image, k + distance, there))
 
 
 @jit_part

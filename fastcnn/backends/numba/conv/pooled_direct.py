@@ -24,9 +24,9 @@ from fastcnn.backends.numba.conv.flat_windows import (
     room_for_lists,
     window_starts,
 )
-from fastcnn.backends.numba.conv.kernels import ask_for_share, fills, place, put_pooled, sums
+from fastcnn.backends.numba.conv.kernels import ask_for_share, fills, place, place_pairs, put_pooled, sums
 from fastcnn.backends.numba.conv.operations import CHUNKS, Frame, margin, taps_of
-from fastcnn.backends.numba.conv.pooled_vectors import copy_half, splat_two, store_pairs
+from fastcnn.backends.numba.conv.pooled_vectors import HALF, copy_half, splat_two, store_pairs
 from fastcnn.backends.numba.jit import jit_inline, jit_part, parallel_jit
 from fastcnn.backends.numba.lanes import evens, odds
 from fastcnn.backends.numba.packing import FloatArray, Workspace, padded_width
@@ -42,9 +42,6 @@ from fastcnn.backends.numba.simd import (
     store_bytes,
     store_where,
 )
-
-#: Floats of half a vector.
-HALF = LANES // 2
 
 
 def _fills_half(count: int) -> bool:
@@ -156,14 +153,6 @@ def _double(packed, taps, bias, doubled):
 
 
 @jit_part
-def _pair(image, length, channels, pairs):
-    """Copy each float of an image, and behind it that of the pixel right of it."""
-    for k in range(0, length, LANES):
-        left, right = first_lanes(length - k), first_lanes(length - channels - k)
-        store_pairs(pairs, 2 * k, load_where(image, k, left), load_where(image, k + channels, right))
-
-
-@jit_part
 def _repeat(flat, flats, count, stride, y, winners):
     """Copy the maxima and winners of the first flat window to the others."""
     for f in range(0, count, LANES):
@@ -259,7 +248,7 @@ def _forward(x, frame, packed, bias, floor, starts, offsets, reach, rooms, scrat
                 filters = (shifted(address(packed), at * taps), listed, shifted(address(bias), at), doubled)
                 outputs = (shifted(y_n, at), shifted(won_n, at), count, stride)
                 if step > 1:
-                    _pair(image, frame[0] * row, channels, pairs)
+                    place_pairs(image, frame[0] * row, channels, pairs)
                     image = pairs
                 _pool_with_half(image, step, row, windows, filters, rest, least, outputs, maxima, spare)
             if flats > 1:

@@ -25,6 +25,9 @@ from fastcnn.backends.numba.simd import (
     vector,
 )
 
+#: Floats of half a vector.
+HALF = LANES // 2
+
 #: Groups of as many vectors as there may be. Two groups and where their vectors lie stay in registers; with nine, some
 #: places did not.
 SIX, FIVE = (0,) * 6, (0,) * 5
@@ -129,8 +132,6 @@ def passing(typingctx: Any, winners: Any, index: Any) -> Any:
 #: Floats of a window in pairs, in as many vectors as that takes.
 PAIRED = 16
 
-_paired = types.UniTuple(vector, PAIRED // LANES)
-
 
 @intrinsic
 def store_pairs(typingctx: Any, pointer: Any, index: Any, a: Any, b: Any) -> Any:
@@ -147,38 +148,27 @@ def store_pairs(typingctx: Any, pointer: Any, index: Any, a: Any, b: Any) -> Any
 
 
 @intrinsic
-def store_places(typingctx: Any, pointer: Any, index: Any, winners: Any, winner: Any, channels: Any) -> Any:
+def store_places(typingctx: Any, pointer: Any, index: Any, winners: Any, winner: Any, channels: Any, begin: Any) -> Any:
     """Write where in a window in pairs the first float of each of LANES winners is, those from element `winner` on.
 
-    That of STOPPED is any in the window.
+    The window begins at `begin`. That of STOPPED is any in it.
     """
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         def all_lanes(number: Any) -> Any:
             return splat_to(builder, number, LANES)
 
-        pointer, index, winners, winner, channels = args
+        pointer, index, winners, winner, channels, begin = args
         narrow = builder.load(at_index(builder, winners, winner, _NARROW), align=1)
         number, one = builder.zext(narrow, INT_VECTOR), all_lanes(INT32(1))
         pixel = all_lanes(builder.trunc(builder.shl(channels, channels.type(1)), INT32))
         right = builder.and_(builder.neg(builder.and_(number, one)), pixel)  # quicker than a product
         places = builder.add(right, builder.lshr(number, one))
+        places = builder.add(places, all_lanes(builder.trunc(begin, INT32)))
         builder.store(places, at_index(builder, pointer, index, INT_VECTOR), align=4)
         return context.get_dummy_value()
 
-    return signature(types.void, FLOATS, types.intp, _BYTES, types.intp, types.intp), codegen
-
-
-@intrinsic
-def load_paired(typingctx: Any, pointer: Any, index: Any) -> Any:
-    """PAIRED floats from element `index` on."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        starts = [builder.add(args[1], args[1].type(first)) for first in range(0, PAIRED, LANES)]
-        vectors = [builder.load(at_index(builder, args[0], start, VECTOR), align=4) for start in starts]
-        return context.make_tuple(builder, sig.return_type, vectors)
-
-    return signature(_paired, FLOATS, types.intp), codegen
+    return signature(types.void, FLOATS, types.intp, _BYTES, types.intp, types.intp, types.intp), codegen
 
 
 def _permuted(builder: Any, values: Any, index: Any) -> Any:
@@ -192,26 +182,44 @@ def _permuted(builder: Any, values: Any, index: Any) -> Any:
     return result
 
 
+def _picked(builder: Any, vectors: list[Any], index: Any) -> Any:
+    """The floats that `index` says, of some vectors that lie one after the other."""
+    if LANES == 16 and len(vectors) == 1:
+        return call_llvm(builder, "x86.avx512.permvar.sf.512", VECTOR, vectors[0], index)
+    if LANES == 16:
+        return call_llvm(builder, "x86.avx512.vpermi2var.ps.512", VECTOR, vectors[0], index, vectors[1])
+    inside = builder.and_(index, ir.Constant(INT_VECTOR, [LANES - 1] * LANES))
+    which = builder.udiv(index, ir.Constant(INT_VECTOR, [LANES] * LANES))
+    value = ir.Constant(VECTOR, [0.0] * LANES)
+    for number, some in enumerate(vectors):
+        here = builder.icmp_unsigned("==", which, ir.Constant(INT_VECTOR, [number] * LANES))
+        value = builder.select(here, _permuted(builder, some, inside), value)
+    return value
+
+
 @intrinsic
-def pick(typingctx: Any, window: Any, places: Any, number: Any) -> Any:
-    """In each lane the float of a window in pairs that is `number` columns right of its place (bits of integers)."""
+def add_picked(typingctx: Any, pairs: Any, windows: Any, rows: Any, places: Any, factors: Any, sums: Any) -> Any:
+    """``sums[i] + factors * window[places + i]``, of as many vectors in each of some rows of one or two windows.
+
+    In pairs, PAIRED floats from each of the `windows` on are one behind the other, and that is done in each of the
+    `rows`, so many floats further on. `places` are the bits of integers.
+    """
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        window, places, number = args
-        further = splat_to(builder, builder.trunc(builder.shl(number, number.type(1)), INT32), LANES)
-        index = builder.add(builder.bitcast(places, INT_VECTOR), further)
-        vectors = cgutils.unpack_tuple(builder, window, PAIRED // LANES)
-        if LANES == 16:
-            return call_llvm(builder, "x86.avx512.permvar.sf.512", VECTOR, vectors[0], index)
-        inside = builder.and_(index, ir.Constant(INT_VECTOR, [LANES - 1] * LANES))
-        which = builder.udiv(index, ir.Constant(INT_VECTOR, [LANES] * LANES))
-        value = ir.Constant(VECTOR, [0.0] * LANES)
-        for number, some in enumerate(vectors):
-            here = builder.icmp_unsigned("==", which, ir.Constant(INT_VECTOR, [number] * LANES))
-            value = builder.select(here, _permuted(builder, some, inside), value)
-        return value
+        pairs, windows, rows, places, factors, sums = args
+        windows, rows, sums = (cgutils.unpack_tuple(builder, each) for each in (windows, rows, sums))
+        places, added, columns = builder.bitcast(places, INT_VECTOR), [], len(sums) // len(rows)
+        for number, row in enumerate(rows):
+            starts = [builder.add(row, window) for window in windows]
+            starts = [builder.add(start, row.type(k)) for start in starts for k in range(0, PAIRED, LANES)]
+            vectors = [builder.load(at_index(builder, pairs, start, VECTOR), align=4) for start in starts]
+            for column in range(columns):
+                index = builder.add(places, ir.Constant(INT_VECTOR, [2 * column] * LANES))
+                picked = _picked(builder, vectors, index)
+                added.append(multiply_add(builder, picked, factors, sums[number * columns + column]))
+        return context.make_tuple(builder, sig.return_type, added)
 
-    return signature(vector, _paired, vector, types.intp), codegen
+    return signature(sums, FLOATS, windows, rows, vector, vector, sums), codegen
 
 
 @intrinsic
@@ -219,7 +227,7 @@ def copy_half(typingctx: Any, to: Any, to_index: Any, source: Any, source_index:
     """Copy half a vector of floats or bytes, unchanged, from one place to another."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        half = ir.VectorType(context.get_value_type(to.dtype), LANES // 2)
+        half = ir.VectorType(context.get_value_type(to.dtype), HALF)
         value = builder.load(at_index(builder, args[2], args[3], half), align=1)
         builder.store(value, at_index(builder, args[0], args[1], half), align=1)
         return context.get_dummy_value()
@@ -233,6 +241,6 @@ def splat_two(typingctx: Any, pointer: Any, index: Any) -> Any:
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         two = builder.load(at_index(builder, args[0], args[1], ir.IntType(64)), align=4)
-        return builder.bitcast(splat_to(builder, two, LANES // 2), VECTOR)
+        return builder.bitcast(splat_to(builder, two, HALF), VECTOR)
 
     return signature(vector, FLOATS, types.intp), codegen
