@@ -16,6 +16,8 @@ channels  root mean square  greatest
 256       0.9, 1.1          0.6, 0.8
 ========  ================  ============
 
+Those of tiles that are small in one direction are half of that, in both directions three tenths.
+
 Where pixels are the same over a tile in one direction or both, all positions in that direction are zero but one, and
 the outputs are equal to the last bit, as they should be: maxima that are equal for that reason are found equal. And an
 output that sees nothing but zeros, as many behind ReLU do, is the bias, exactly: without a bias rounding would decide
