@@ -21,6 +21,7 @@ SHAPES = [
     ((5, 12, 12), LANES + LANES // 2, 2 * LANES, NONE),
     ((5, 6, 7), 2 * LANES, LANES, ((1, 1), (1, 1))),
     ((40, 4, 4), LANES + 3, LANES + 1, ((0, 2), (1, 0))),
+    ((40, 4, 4), LANES, LANES + 1, NONE),
 ]
 
 

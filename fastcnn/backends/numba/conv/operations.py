@@ -136,7 +136,7 @@ def _convolve(
 
 def uses_winograd(kernel: tuple[int, ...], output: tuple[int, ...], strides: Pair) -> bool:
     """Whether a convolution with filters of the shape `kernel` and results of the shape `output` is `winograd`'s."""
-    return tuple(strides) == (1, 1) and winograd_tiles.pays(kernel, output, 2)
+    return tuple(strides) == (1, 1) and winograd_tiles.pays(kernel, output, winograd.positions_of(output))
 
 
 def input_gradient(

@@ -39,6 +39,11 @@ from fastcnn.backends.numba.simd import LANES, address, load, maximum, shifted, 
 _POSITIONS = 16
 
 
+def positions_of(output: tuple[int, ...]) -> int:
+    """Return how many positions the tiles of an image have, for results of the shape `output`."""
+    return _POSITIONS * -(-output[1] // 2) * -(-output[2] // 2)
+
+
 def forward(
     x: FloatArray,
     filters: NDArray[Any],

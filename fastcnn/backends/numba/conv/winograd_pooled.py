@@ -105,13 +105,18 @@ def forward(
     _forward(x, corner, groups, steps, weights, layout, start, np.float32(least), scratch, y, winners)
 
 
+def positions_of(maxima: tuple[int, ...]) -> int:
+    """Return how many positions the tiles of an image have, for maxima (N, OH // 2, OW // 2, F)."""
+    down, right = (SIDE * (extent // 2) + SHORT * (extent % 2) for extent in maxima[1:3])
+    return down * right
+
+
 def _groups_of(maxima: tuple[int, ...], floats: int) -> tuple[int, int]:
     """Return how many groups there are of the tiles of all kinds, and the tiles of the largest, at most."""
     samples, height, width, _ = maxima
-    rows, columns = (height // 2, height % 2), (width // 2, width % 2)
-    positions = (SIDE * rows[0] + SHORT * rows[1]) * (SIDE * columns[0] + SHORT * columns[1])
-    groups, _ = groups_of(-(-samples * positions // POSITIONS), floats)
-    blocks = (-(-samples * high * wide // TILES) for high in rows for wide in columns)
+    groups, _ = groups_of(-(-samples * positions_of(maxima) // POSITIONS), floats)
+    kinds = (high * wide for high in (height // 2, height % 2) for wide in (width // 2, width % 2))
+    blocks = (-(-samples * tiles // TILES) for tiles in kinds)
     return groups, TILES * sum(-(-number // groups) for number in blocks)
 
 

@@ -46,22 +46,21 @@ Corner = tuple[int, int]
 Layout = tuple[int, int, int]
 
 
-def pays(kernel: tuple[int, ...], output: tuple[int, ...], side: int) -> bool:
+def pays(kernel: tuple[int, ...], output: tuple[int, ...], positions: int) -> bool:
     """Whether the products that are saved outweigh the transforms.
 
     Args:
         kernel: (kernel height, kernel width, C, F).
         output: of the convolution (N, OH, OW, F), before pooling.
-        side: the height and width of a tile's outputs.
+        positions: of all tiles of an image.
     """
     kernel_height, kernel_width, channels, count = kernel
     samples, height, width, _ = output
-    tiles = -(-height // side) * -(-width // side)
     return (
         (kernel_height, kernel_width) == (3, 3)
         and min(channels, count) >= LANES
-        and side * samples * tiles >= 64  # or the transform of the filters does not pay
-        and 9 * height * width >= 1.5 * (side + 2) ** 2 * tiles  # few tiles that reach over the output
+        and samples * positions >= 400  # or the transform of the filters does not pay
+        and 9 * height * width >= 1.5 * positions  # few tiles that reach over the output
     )
 
 
