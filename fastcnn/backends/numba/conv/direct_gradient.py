@@ -236,12 +236,14 @@ def _sum_runs(image, offsets, steps, grad, step, size, ahead, fresh, w, bias, su
 @jit_part
 def pack(grad, mask, masked, count, lanes, pixels, packed):
     """Copy a vector, or its first `lanes`, of each pixel's gradients (pixels, count) to `packed` (pixels, LANES)."""
-    zero = splat(np.float32(0))
+    zero, ahead = splat(np.float32(0)), pixels * count
     if lanes >= LANES:
         for p in range(pixels):
             value = load(grad, p * count)
+            prefetch_second(grad, ahead + p * count)
             if masked:
                 value = select(above(load(mask, p * count), zero), value, zero)
+                prefetch_second(mask, ahead + p * count)
             store(packed, p * LANES, value)
     else:
         where = first_lanes(lanes)
