@@ -71,7 +71,7 @@ def test_a_network_is_what_fastcnn_builds(name: str) -> None:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_network_is_the_recipe_of_its_name(name: str) -> None:
-    """Layers, optimizer, batch size and epochs; so that what is timed is what `fastcnn train` runs, but for averages."""
+    """Layers, optimizer, batch size, epochs: so that what is timed is what `fastcnn train` runs (but for averages)."""
     network, recipe = NETWORKS[name], recipes.get(name)
     steps = recipe.epochs * -(-60_000 // recipe.batch_size)
     built, model = recipes.build_model(name, seed=0), ours_deep.model_of(network, steps=steps)
