@@ -18,7 +18,7 @@ import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
-from fastcnn.backends.numba.conv.kernels import place, take_out
+from fastcnn.backends.numba.conv.kernels import ask_for_share, place, take_out
 from fastcnn.backends.numba.conv.operations import Frame, chunks_of
 from fastcnn.backends.numba.conv.pooled_vectors import (
     FIVE,
@@ -244,6 +244,8 @@ def _backward(
     room = (strip * pooled_width + LANES - 1) // LANES * LANES + LANES
     wanted = grad_x.size > 0
     direct = room_for_image == 0
+    pixels, steps = pooled_height * pooled_width, groups * count
+    share, grad_share, won_share = size // steps + 1, pixels * count // steps + 1, pixels * stride // steps + 1
     for chunk_index in prange(chunks):
         chunk = np.intp(chunk_index)
         work = shifted(address(scratch), chunk * scratch.shape[1])
@@ -284,6 +286,13 @@ def _backward(
                 )
                 for group in range(groups):
                     for f in range(count):
+                        if top == 0:
+                            step = group * count + f
+                            ask_for_share(address(x), (n + 1) * size, share, step)
+                            if wanted:
+                                ask_for_share(address(grad_x), (n + 1) * size, share, step)
+                            ask_for_share(address(grad_y), (n + 1) * pixels * count, grad_share, step)
+                            ask_for_share(address(winners), (n + 1) * pixels * stride, won_share, step)
                         if integers(at)[f * room] >= 0:
                             listed = (
                                 shifted(image, 2 * top * row),
