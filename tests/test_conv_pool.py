@@ -85,7 +85,7 @@ def test_the_bound_can_fail():
 @pytest.mark.parametrize("same", ["everywhere", "along rows", "along columns"])
 def test_outputs_that_are_equal_are_found_equal(same):
     """Windows of the same pixels: the first of them wins."""
-    x, filters, bias = drawn((3, 10, 10), LANES + 4, LANES)
+    x, filters, bias = drawn((3, 12, 12), LANES + 4, LANES)
     if same != "along columns":
         x[:] = x[:, :, :1]
     if same != "along rows":
@@ -93,6 +93,24 @@ def test_outputs_that_are_equal_are_found_equal(same):
     _, winners = pooled.conv_pool_forward(x, filters, bias, NONE, False, Workspace())
     allowed = {"everywhere": [0], "along rows": [0, 2], "along columns": [0, 1]}[same]
     assert set(np.unique(winners[..., :LANES])) <= set(allowed)
+
+
+@pytest.mark.parametrize("pixel", [(0, 0), (1, 9), (5, 6), (8, 3), (9, 11), (11, 10)])
+@pytest.mark.parametrize("relu", [True, False])
+def test_a_pixel_that_is_no_number_is_seen_and_stays_in_its_tiles(pixel, relu):
+    """Tiles are two pooling windows high and wide, but for the last of each five."""
+    x, filters, bias = drawn((3, 12, 12), LANES + 3, LANES)
+    x[1, pixel[0], pixel[1], 2] = np.nan
+    y, _ = pooled.conv_pool_forward(x, filters, bias, NONE, relu, Workspace())
+    seeing = [{output // 2 for output in range(max(at - 2, 0), min(at, 9) + 1)} for at in pixel]
+    tiles = [{window // 2 for window in windows} for windows in seeing]
+    for i in range(5):
+        for j in range(5):
+            if i in seeing[0] and j in seeing[1]:
+                assert np.isnan(y[1, i, j]).all()
+            elif i // 2 not in tiles[0] or j // 2 not in tiles[1]:
+                assert np.isfinite(y[1, i, j]).all()
+    assert np.isfinite(y[::2]).all()
 
 
 def test_threads_dont_change_a_bit():
