@@ -22,6 +22,7 @@ from benchmarks.peers.workloads import GROUPS, WORKLOADS, workloads_of
 from fastcnn import backends, recipes
 from fastcnn.backends import reference
 from fastcnn.layers import Layer
+from fastcnn.optimizers import Optimizer
 from fastcnn.optimizers.schedules import OneCycle
 
 PROBLEM = problem.make(
@@ -83,6 +84,11 @@ def test_a_network_is_the_recipe_of_its_name(name: str) -> None:
 
 def _described(layer: Layer) -> tuple[str, dict[str, Any]]:
     return type(layer).__name__, {key: value for key, value in layer.get_config().items() if key != "name"}
+
+
+def _without_averages(optimizer: Optimizer) -> dict[str, Any]:
+    """Its configuration but for the averages of the weights: here, nobody averages."""
+    return {key: value for key, value in optimizer.get_config().items() if not key.startswith(("use_ema", "ema_"))}
 
 
 def test_the_operations_of_a_network_are_counted() -> None:
