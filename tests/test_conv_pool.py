@@ -10,6 +10,7 @@ import winograd_bounds
 from fastcnn.backends import im2col
 from fastcnn.backends.numba.conv import flat_windows, pooled, pooled_lists
 from fastcnn.backends.numba.conv.flat_windows import list_windows
+from fastcnn.backends.numba.conv.pooled_vectors import STOPPED
 from fastcnn.backends.numba.packing import Workspace
 from fastcnn.backends.numba.simd import LANES, address
 
@@ -52,8 +53,10 @@ def test_winograds_maxima_are_within_their_bound(size, channels, count, padding,
     windows = windows.transpose(0, 1, 3, 5, 2, 4).reshape(*y.shape, 4)
     top = windows.max(axis=-1)
     assert (np.abs(y - (np.maximum(top, 0) if relu else top)) <= bound).all()
-    won = np.take_along_axis(windows, winners[..., :count, None].astype(int), axis=-1)[..., 0]
-    assert (top - won <= 2 * bound).all()
+    winners = winners[..., :count]
+    np.testing.assert_array_equal(winners == STOPPED, (y == 0) if relu else False)
+    won = np.take_along_axis(windows, winners[..., None].astype(int) % STOPPED, axis=-1)[..., 0]
+    assert (top - won <= 2 * bound)[winners != STOPPED].all()
 
 
 @pytest.mark.parametrize(("size", "channels", "count", "padding"), SHAPES)
@@ -82,7 +85,7 @@ def test_the_bound_can_fail():
 @pytest.mark.parametrize("same", ["everywhere", "along rows", "along columns"])
 def test_outputs_that_are_equal_are_found_equal(same):
     """Windows of the same pixels: the first of them wins."""
-    x, filters, bias = drawn((3, 10, 10), LANES + 4, LANES)
+    x, filters, bias = drawn((3, 12, 12), LANES + 4, LANES)
     if same != "along columns":
         x[:] = x[:, :, :1]
     if same != "along rows":
@@ -90,6 +93,24 @@ def test_outputs_that_are_equal_are_found_equal(same):
     _, winners = pooled.conv_pool_forward(x, filters, bias, NONE, False, Workspace())
     allowed = {"everywhere": [0], "along rows": [0, 2], "along columns": [0, 1]}[same]
     assert set(np.unique(winners[..., :LANES])) <= set(allowed)
+
+
+@pytest.mark.parametrize("pixel", [(0, 0), (1, 9), (5, 6), (8, 3), (9, 11), (11, 10)])
+@pytest.mark.parametrize("relu", [True, False])
+def test_a_pixel_that_is_no_number_is_seen_and_stays_in_its_tiles(pixel, relu):
+    """Tiles are two pooling windows high and wide, but for the last of each five."""
+    x, filters, bias = drawn((3, 12, 12), LANES + 3, LANES)
+    x[1, pixel[0], pixel[1], 2] = np.nan
+    y, _ = pooled.conv_pool_forward(x, filters, bias, NONE, relu, Workspace())
+    seeing = [{output // 2 for output in range(max(at - 2, 0), min(at, 9) + 1)} for at in pixel]
+    tiles = [{window // 2 for window in windows} for windows in seeing]
+    for i in range(5):
+        for j in range(5):
+            if i in seeing[0] and j in seeing[1]:
+                assert np.isnan(y[1, i, j]).all()
+            elif i // 2 not in tiles[0] or j // 2 not in tiles[1]:
+                assert np.isfinite(y[1, i, j]).all()
+    assert np.isfinite(y[::2]).all()
 
 
 def test_threads_dont_change_a_bit():
@@ -110,7 +131,7 @@ def test_threads_dont_change_a_bit_of_a_first_layer():
         numba.set_num_threads(threads)
         y, winners = pooled.conv_pool_forward(x, filters, None, NONE, True, Workspace())
         grad = np.random.default_rng(1).standard_normal(y.shape).astype(np.float32)
-        gradients = pooled.conv_pool_backward(grad, y, winners, x, filters, NONE, True, False, Workspace())
+        gradients = pooled.conv_pool_backward(grad, winners, x, filters, NONE, False, Workspace())
         found.append((y, winners[..., : LANES + 1], *gradients[1:]))
     for one, other in zip(*found, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -127,7 +148,7 @@ def test_short_windows_give_the_gradients_that_lists_give(kernel, channels, relu
     y, winners = pooled.conv_pool_forward(x, filters, None, ((1, 0), (2, 1)), relu, work)
     grad = rng.standard_normal(y.shape).astype(np.float32)
     both = [
-        pooled.conv_pool_backward(grad, y, winners, x, filters, ((1, 0), (2, 1)), relu, wanted, Workspace())[1:]
+        pooled.conv_pool_backward(grad, winners, x, filters, ((1, 0), (2, 1)), wanted, Workspace())[1:]
         for wanted in (True, False)
     ]
     for one, other in zip(*both, strict=True):
@@ -160,21 +181,55 @@ def test_lists_of_a_few_rows_give_the_gradients_of_lists_of_all(channels, relu, 
     found = []
     for rows in (4, 2, 1):
         monkeypatch.setattr(pooled_lists, "_STRIP_BYTES", rows * 16 * x[0, 0].size)
-        arguments = grad, y, winners, x, filters, NONE, relu, True, Workspace()
+        arguments = grad, winners, x, filters, NONE, True, Workspace()
         found.append(pooled.conv_pool_backward(*arguments))
     for one, *others in zip(*found, strict=True):
         for other in others:
             np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * np.abs(one).max())
 
 
+def pixels_as_they_are(shape, count):
+    """Whole numbers, many of them equal, and filters of which each shows one channel: sums are exact."""
+    x = np.random.default_rng(count).integers(-1, 2, shape).astype(np.float32)
+    return x, np.eye(shape[3], count, dtype=np.float32)[None, None]
+
+
+@pytest.mark.parametrize("relu", [True, False])
+@pytest.mark.parametrize("count", [LANES // 2, LANES + LANES // 2, 2 * LANES - 1])
+def test_the_first_of_equal_pixels_wins_unless_relu_stops_it(count, relu):
+    x, filters = pixels_as_they_are((50, 7, 10, count), count)
+    y, winners = pooled.conv_pool_forward(x, filters, None, NONE, relu, Workspace())
+    windows = x[:, :6].reshape(50, 3, 2, 5, 2, count).transpose(0, 1, 3, 5, 2, 4).reshape(*y.shape, 4)
+    top, first = windows.max(axis=-1), windows.argmax(axis=-1)
+    np.testing.assert_array_equal(y, np.maximum(top, 0) if relu else top)
+    np.testing.assert_array_equal(winners[..., :count], np.where((top <= 0) & relu, STOPPED, first))
+
+
+@pytest.mark.parametrize("relu", [True, False])
+@pytest.mark.parametrize("count", [3, LANES, LANES + LANES // 2])
+def test_no_number_wins_its_window_and_infinities_don_t_make_one(count, relu):
+    """One filter's NaN is nobody else's, and gets no gradient through ReLU."""
+    x, filters = np.zeros((5, 6, 8, 1), np.float32), np.ones((1, 1, 1, count), np.float32)
+    x[:4, 2, 3:7, 0] = [[np.nan, 1, 1, 1], [1, 1, 1, np.nan], [np.inf, 1, -np.inf, 1], [-1, -np.inf, 1, 1]]
+    x[3, 2:4, 2], x[4] = -np.inf, -np.inf
+    y, winners = pooled.conv_pool_forward(x, filters, None, NONE, relu, Workspace())
+    windows = x.reshape(5, 3, 2, 4, 2).transpose(0, 1, 3, 2, 4).reshape(5, 3, 4, 4)
+    top = windows.max(axis=-1)
+    np.testing.assert_array_equal(y, np.repeat((np.maximum(top, 0) if relu else top)[..., None], count, axis=3))
+    stopped = ~(top > 0) & relu
+    assert np.isnan(top).sum() == 2
+    known = ~np.isnan(top) | stopped
+    first = np.where(stopped, STOPPED, windows.argmax(axis=-1))
+    for f in range(count):
+        np.testing.assert_array_equal(winners[..., f][known], first[known])
+
+
 def test_a_gradient_that_is_no_number_is_seen():
     x, filters, _ = drawn((2, 8, 8), 5, 4)
     y, winners = pooled.conv_pool_forward(x, filters, None, NONE, True, Workspace())
     grad = np.zeros_like(y)
-    grad[1, 0, 0, 2], y[1, 0, 0, 2] = np.nan, 1
-    grad_x, grad_filters, grad_bias = pooled.conv_pool_backward(
-        grad, y, winners, x, filters, NONE, True, True, Workspace()
-    )
+    grad[1, 0, 0, 2], winners[1, 0, 0, 2] = np.nan, 1
+    grad_x, grad_filters, grad_bias = pooled.conv_pool_backward(grad, winners, x, filters, NONE, True, Workspace())
     assert np.isnan(grad_x).any(axis=(1, 2, 3)).tolist() == [False, True]
     assert np.isnan(grad_filters).any(axis=(0, 1, 2)).tolist() == [False, False, True, False]
     assert np.isnan(grad_bias).tolist() == [False, False, True, False]
@@ -185,6 +240,7 @@ FLAT = [
     ((28, 28), (5, 5), 1, LANES + LANES // 2, NONE, [0.0]),
     ((11, 40), (3, 4), 3, LANES + 3, ((1, 2), (2, 0)), [0.5, -1.0, 3.0]),
     ((9, 8), (2, 1), 4, 5, ((1, 1), (0, 1)), [0.0, 0.0, -0.0, 0.0]),
+    ((7, 31), (2, 10), 3, LANES + 1, NONE, [0.5, -1.0, 3.0]),
     ((13, 12), (3, 3), 2, 2 * LANES, ((1, 1), (1, 1)), [0.0, np.nan]),
 ]
 
@@ -211,7 +267,7 @@ def test_windows_of_nothing_but_background_are_as_the_others(
         monkeypatch.setattr(flat_windows, "_CHANNELS", most)
         y, winners = pooled.conv_pool_forward(x, filters, bias, padding, relu, Workspace())
         grad = rng.standard_normal(y.shape).astype(np.float32) if grad is None else grad
-        arguments = grad, y, winners, x, filters, padding, relu, False, Workspace()
+        arguments = grad, winners, x, filters, padding, False, Workspace()
         found.append((y, winners[..., :count], *pooled.conv_pool_backward(*arguments)[1:]))
     for one, other in zip(found[0][:2], found[1][:2], strict=True):
         np.testing.assert_array_equal(one, other)

@@ -18,7 +18,7 @@ import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
-from fastcnn.backends.numba.conv.kernels import place, take_out
+from fastcnn.backends.numba.conv.kernels import ask_for_share, place, take_out
 from fastcnn.backends.numba.conv.operations import Frame, chunks_of
 from fastcnn.backends.numba.conv.pooled_vectors import (
     FIVE,
@@ -26,6 +26,7 @@ from fastcnn.backends.numba.conv.pooled_vectors import (
     add_to_window,
     add_window,
     load_offsets,
+    passing,
     whole,
 )
 from fastcnn.backends.numba.jit import jit, jit_part, parallel_jit
@@ -58,12 +59,10 @@ _NOTHING = np.zeros((0, 0, 0, 0), np.float32)
 
 def gradients(
     grad_y: FloatArray,
-    y: FloatArray,
     winners: NDArray[np.uint8],
     x: FloatArray,
     filters: NDArray[Any],
     frame: Frame,
-    relu: bool,
     wants_input: bool,
     workspace: Workspace,
 ) -> tuple[FloatArray | None, FloatArray, FloatArray]:
@@ -89,8 +88,6 @@ def gradients(
     grad_filters = np.empty(filters.shape, np.float32)
     _backward(
         grad_y,
-        y,
-        relu,
         winners,
         x,
         frame,
@@ -145,8 +142,8 @@ def _group(filters, taps, grouped):
 
 
 @jit_part
-def _list(grad, y, passes, winners, pixels, count, stride, steps, starts, squares, values, at, room, grad_b):
-    """List the gradients (pixels, count) that are not zero filter by filter, and add them to `grad_b`.
+def _list(grad, winners, pixels, count, stride, steps, starts, squares, values, at, room, grad_b):
+    """List the gradients (pixels, count) that pass and are not zero filter by filter, and add them to `grad_b`.
 
     For filter f: ``values[f * room + i]``, and in ``at`` where their windows begin, -1 behind the last (computed in
     floats, exact up to 2**24; kept as integers). Squares of pixels times filters are transposed,
@@ -162,9 +159,7 @@ def _list(grad, y, passes, winners, pixels, count, stride, steps, starts, square
             for p in range(first, first + LANES):
                 value, corner = zero, zero
                 if p < pixels:
-                    value = load_where(grad, p * count + f, there)
-                    if not passes:
-                        value = select(above(load_where(y, p * count + f, there), zero), value, zero)
+                    value = load_where(grad, p * count + f, there & passing(winners, p * stride + f))
                     total = total + value
                     winner = load(winners, p * stride + f)
                     corner = select(above(winner, one), fma(winner - two, channels, row), winner * channels)
@@ -222,8 +217,6 @@ def _add_up(partial, length, chunks, size, taps, count, grad):
 @parallel_jit
 def _backward(
     grad_y,
-    y,
-    relu,
     winners,
     x,
     frame,
@@ -251,6 +244,8 @@ def _backward(
     room = (strip * pooled_width + LANES - 1) // LANES * LANES + LANES
     wanted = grad_x.size > 0
     direct = room_for_image == 0
+    pixels, steps = pooled_height * pooled_width, groups * count
+    share, grad_share, won_share = size // steps + 1, pixels * count // steps + 1, pixels * stride // steps + 1
     for chunk_index in prange(chunks):
         chunk = np.intp(chunk_index)
         work = shifted(address(scratch), chunk * scratch.shape[1])
@@ -277,8 +272,6 @@ def _backward(
                 p = (n * pooled_height + top) * pooled_width
                 _list(
                     shifted(address(grad_y), p * count),
-                    shifted(address(y), p * count),
-                    not relu,
                     shifted(address(winners), p * stride),
                     min(strip, pooled_height - top) * pooled_width,
                     count,
@@ -293,6 +286,13 @@ def _backward(
                 )
                 for group in range(groups):
                     for f in range(count):
+                        if top == 0:
+                            step = group * count + f
+                            ask_for_share(address(x), (n + 1) * size, share, step)
+                            if wanted:
+                                ask_for_share(address(grad_x), (n + 1) * size, share, step)
+                            ask_for_share(address(grad_y), (n + 1) * pixels * count, grad_share, step)
+                            ask_for_share(address(winners), (n + 1) * pixels * stride, won_share, step)
                         if integers(at)[f * room] >= 0:
                             listed = (
                                 shifted(image, 2 * top * row),

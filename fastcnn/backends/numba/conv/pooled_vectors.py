@@ -1,4 +1,4 @@
-"""What the gradients of pooled convolutions need of vectors: groups of them, halves of them, one of four pixels."""
+"""What pooled convolutions need of vectors: groups of them, halves of them, winners, one of four pixels."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from fastcnn.backends.numba.simd import (
     VECTOR,
     at_index,
     call_llvm,
+    mask,
     multiply_add,
     splat_to,
     vector,
@@ -86,6 +87,43 @@ def add_to_window(typingctx: Any, value: Any, group: Any, window: Any, offsets: 
     return signature(types.void, vector, group, FLOATS, offsets), codegen
 
 
+# --- winners: which of a pooling window's four pixels is the maximum, row by row -----------------------------------
+
+#: The winner that ReLU lets no gradient pass to: the maximum is not above zero.
+STOPPED = 4
+
+_BYTES = types.CPointer(types.uint8)
+_NARROW = ir.VectorType(ir.IntType(8), LANES)
+
+
+@intrinsic
+def store_winners(
+    typingctx: Any, pointer: Any, index: Any, upper_right: Any, lower_right: Any, lower: Any, stopped: Any
+) -> Any:
+    """Write LANES winners as bytes: whether the right one is, of two pairs, and the lower pair's; or STOPPED."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pointer, index, upper_right, lower_right, lower, stopped = args
+        zero, one, two, three, none = (ir.Constant(_NARROW, [number] * LANES) for number in (0, 1, 2, 3, STOPPED))
+        upper, below = builder.select(upper_right, one, zero), builder.select(lower_right, three, two)
+        winners = builder.select(stopped, none, builder.select(lower, below, upper))
+        builder.store(winners, at_index(builder, pointer, index, _NARROW), align=1)
+        return context.get_dummy_value()
+
+    return signature(types.void, _BYTES, types.intp, mask, mask, mask, mask), codegen
+
+
+@intrinsic
+def passing(typingctx: Any, winners: Any, index: Any) -> Any:
+    """The mask of the LANES winners from element `index` on that a gradient passes to."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        narrow = builder.load(at_index(builder, args[0], args[1], _NARROW), align=1)
+        return builder.icmp_unsigned("!=", narrow, ir.Constant(_NARROW, [STOPPED] * LANES))
+
+    return signature(mask, _BYTES, types.intp), codegen
+
+
 # --- windows in pairs: each float of an image with the one below it ----------------------------------------------
 
 #: Floats of a window in pairs, in as many vectors as that takes.
@@ -110,14 +148,17 @@ def store_pairs(typingctx: Any, pointer: Any, index: Any, a: Any, b: Any) -> Any
 
 @intrinsic
 def store_places(typingctx: Any, pointer: Any, index: Any, winners: Any, winner: Any, channels: Any) -> Any:
-    """Write where in a window in pairs the first float of each of LANES winners is, those from element `winner` on."""
+    """Write where in a window in pairs the first float of each of LANES winners is, those from element `winner` on.
+
+    That of STOPPED is any in the window.
+    """
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         def all_lanes(number: Any) -> Any:
             return splat_to(builder, number, LANES)
 
         pointer, index, winners, winner, channels = args
-        narrow = builder.load(at_index(builder, winners, winner, ir.VectorType(ir.IntType(8), LANES)), align=1)
+        narrow = builder.load(at_index(builder, winners, winner, _NARROW), align=1)
         number, one = builder.zext(narrow, INT_VECTOR), all_lanes(INT32(1))
         pixel = all_lanes(builder.trunc(builder.shl(channels, channels.type(1)), INT32))
         right = builder.and_(builder.neg(builder.and_(number, one)), pixel)  # quicker than a product
@@ -125,7 +166,7 @@ def store_places(typingctx: Any, pointer: Any, index: Any, winners: Any, winner:
         builder.store(places, at_index(builder, pointer, index, INT_VECTOR), align=4)
         return context.get_dummy_value()
 
-    return signature(types.void, FLOATS, types.intp, types.CPointer(types.uint8), types.intp, types.intp), codegen
+    return signature(types.void, FLOATS, types.intp, _BYTES, types.intp, types.intp), codegen
 
 
 @intrinsic
@@ -175,12 +216,23 @@ def pick(typingctx: Any, window: Any, places: Any, number: Any) -> Any:
 
 @intrinsic
 def copy_half(typingctx: Any, to: Any, to_index: Any, source: Any, source_index: Any) -> Any:
-    """Copy half a vector of floats, unchanged, from one place to another."""
+    """Copy half a vector of floats or bytes, unchanged, from one place to another."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        half = ir.VectorType(ir.FloatType(), LANES // 2)
-        value = builder.load(at_index(builder, args[2], args[3], half), align=4)
-        builder.store(value, at_index(builder, args[0], args[1], half), align=4)
+        half = ir.VectorType(context.get_value_type(to.dtype), LANES // 2)
+        value = builder.load(at_index(builder, args[2], args[3], half), align=1)
+        builder.store(value, at_index(builder, args[0], args[1], half), align=1)
         return context.get_dummy_value()
 
-    return signature(types.void, FLOATS, types.intp, FLOATS, types.intp), codegen
+    return signature(types.void, to, types.intp, to, types.intp), codegen
+
+
+@intrinsic
+def splat_two(typingctx: Any, pointer: Any, index: Any) -> Any:
+    """A vector of two floats that lie side by side, again and again."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        two = builder.load(at_index(builder, args[0], args[1], ir.IntType(64)), align=4)
+        return builder.bitcast(splat_to(builder, two, LANES // 2), VECTOR)
+
+    return signature(vector, FLOATS, types.intp), codegen

@@ -168,7 +168,7 @@ def _transform_group(images, length, corner, place, spare, step, tiles):
     n, row, column = tile_at(first, rows, columns)
     for t in range(first, last):
         begin = (n, 2 * row + corner[0], 2 * column + corner[1])
-        window, down, right = window_at(images, begin, 4, spare)
+        window, down, right = window_at(images, begin, (4, 4), spare)
         _transform_tile(window, down, right, length, step, shifted(tiles, (t - first) * length))
         n, row, column = next_tile(n, row, column, rows, columns)
 

@@ -142,26 +142,28 @@ def copy_pixels(image, mask, masked, shape, row, left, count, length, to):
 
 
 @jit_part
-def window_at(images, corner, side, spare):
-    """The side x side pixels from `corner` on (image, row, column), and the floats to the next row and the next pixel.
+def window_at(images, corner, sides, spare):
+    """The pixels from `corner` on (image, row, column), and the floats to the next row and the next pixel.
 
     They are copied to `spare`, in whole vectors, where some are outside the image or not kept. `images` are pointers to
-    the pixels and to what is above zero where they are kept, whether that is so, and the shape (N, H, W, C).
+    the pixels and to what is above zero where they are kept, whether that is so, and the shape (N, H, W, C); `sides`
+    the window's height and width.
     """
     x, kept, masked, (samples, height, width, channels) = images
     n, top, left = corner
+    tall, wide = sides
     length = (channels + LANES - 1) // LANES * LANES
     size = height * width * channels
     at = n * size + (top * width + left) * channels
     # The last vector of the last pixel must not reach beyond the images.
-    fits = at + (side - 1) * (width + 1) * channels + length <= samples * size
-    if fits and top >= 0 and left >= 0 and top + side <= height and left + side <= width and not masked:
+    fits = at + ((tall - 1) * width + wide - 1) * channels + length <= samples * size
+    if fits and top >= 0 and left >= 0 and top + tall <= height and left + wide <= width and not masked:
         return shifted(x, at), width * channels, channels
     image, mask = shifted(x, n * size), shifted(kept, n * size)
-    for i in range(side):
-        to = shifted(spare, i * side * length)
-        copy_pixels(image, mask, masked, (height, width, channels), top + i, left, side, length, to)
-    return spare, side * length, length
+    for i in range(tall):
+        to = shifted(spare, i * wide * length)
+        copy_pixels(image, mask, masked, (height, width, channels), top + i, left, wide, length, to)
+    return spare, wide * length, length
 
 
 @jit_inline
