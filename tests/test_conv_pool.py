@@ -188,6 +188,25 @@ def test_lists_of_a_few_rows_give_the_gradients_of_lists_of_all(channels, relu, 
             np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * np.abs(one).max())
 
 
+@pytest.mark.parametrize("padding", [NONE, ((1, 0), (0, 1))])
+@pytest.mark.parametrize("kernel", [(3, 3), (1, 1), (2, 5)])
+@pytest.mark.parametrize("channels", [LANES // 2, LANES + LANES // 2, LANES, 2 * LANES, 3])
+def test_windows_of_half_a_vector_and_of_whole_ones_get_exact_gradients(channels, kernel, padding):
+    """Of whole numbers: so small that no sum is rounded."""
+    rng = np.random.default_rng(channels)
+    x = rng.integers(-3, 4, (5, 8, 9, channels)).astype(np.float32)
+    filters = rng.integers(-3, 4, (*kernel, channels, LANES + 5)).astype(np.float32)
+    y, winners = pooled.conv_pool_forward(x, filters, None, padding, True, Workspace())
+    grad = (rng.integers(-2, 3, y.shape) * (rng.random(y.shape) < 0.5)).astype(np.float32)
+    whole = np.zeros(im2col.conv2d_forward(x, filters, None, (1, 1), padding).shape, np.float32)
+    n, i, j, f = np.nonzero(winners[..., : y.shape[3]] != STOPPED)
+    won = winners[n, i, j, f]
+    whole[n, 2 * i + won // 2, 2 * j + won % 2, f] = grad[n, i, j, f]
+    found = pooled.conv_pool_backward(grad, winners, x, filters, padding, True, Workspace())
+    for one, other in zip(found, im2col.conv2d_backward(whole, x, filters, (1, 1), padding), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def pixels_as_they_are(shape, count):
     """Whole numbers, many of them equal, and filters of which each shows one channel: sums are exact."""
     x = np.random.default_rng(count).integers(-1, 2, shape).astype(np.float32)
