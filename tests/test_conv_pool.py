@@ -10,6 +10,7 @@ import winograd_bounds
 from fastcnn.backends import im2col
 from fastcnn.backends.numba.conv import flat_windows, pooled, pooled_lists
 from fastcnn.backends.numba.conv.flat_windows import list_windows
+from fastcnn.backends.numba.conv.pooled_vectors import STOPPED
 from fastcnn.backends.numba.packing import Workspace
 from fastcnn.backends.numba.simd import LANES, address
 
@@ -53,8 +54,10 @@ def test_winograds_maxima_are_within_their_bound(size, channels, count, padding,
     windows = windows.transpose(0, 1, 3, 5, 2, 4).reshape(*y.shape, 4)
     top = windows.max(axis=-1)
     assert (np.abs(y - (np.maximum(top, 0) if relu else top)) <= bound).all()
-    won = np.take_along_axis(windows, winners[..., :count, None].astype(int), axis=-1)[..., 0]
-    assert (top - won <= 2 * bound).all()
+    winners = winners[..., :count]
+    np.testing.assert_array_equal(winners == STOPPED, (y == 0) if relu else False)
+    won = np.take_along_axis(windows, winners[..., None].astype(int) % STOPPED, axis=-1)[..., 0]
+    assert (top - won <= 2 * bound)[winners != STOPPED].all()
 
 
 @pytest.mark.parametrize(("size", "channels", "count", "padding"), SHAPES)
@@ -129,7 +132,7 @@ def test_threads_dont_change_a_bit_of_a_first_layer():
         numba.set_num_threads(threads)
         y, winners = pooled.conv_pool_forward(x, filters, None, NONE, True, Workspace())
         grad = np.random.default_rng(1).standard_normal(y.shape).astype(np.float32)
-        gradients = pooled.conv_pool_backward(grad, y, winners, x, filters, NONE, True, False, Workspace())
+        gradients = pooled.conv_pool_backward(grad, winners, x, filters, NONE, False, Workspace())
         found.append((y, winners[..., : LANES + 1], *gradients[1:]))
     for one, other in zip(*found, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -146,7 +149,7 @@ def test_short_windows_give_the_gradients_that_lists_give(kernel, channels, relu
     y, winners = pooled.conv_pool_forward(x, filters, None, ((1, 0), (2, 1)), relu, work)
     grad = rng.standard_normal(y.shape).astype(np.float32)
     both = [
-        pooled.conv_pool_backward(grad, y, winners, x, filters, ((1, 0), (2, 1)), relu, wanted, Workspace())[1:]
+        pooled.conv_pool_backward(grad, winners, x, filters, ((1, 0), (2, 1)), wanted, Workspace())[1:]
         for wanted in (True, False)
     ]
     for one, other in zip(*both, strict=True):
@@ -179,21 +182,74 @@ def test_lists_of_a_few_rows_give_the_gradients_of_lists_of_all(channels, relu, 
     found = []
     for rows in (4, 2, 1):
         monkeypatch.setattr(pooled_lists, "_STRIP_BYTES", rows * 16 * x[0, 0].size)
-        arguments = grad, y, winners, x, filters, NONE, relu, True, Workspace()
+        arguments = grad, winners, x, filters, NONE, True, Workspace()
         found.append(pooled.conv_pool_backward(*arguments))
     for one, *others in zip(*found, strict=True):
         for other in others:
             np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * np.abs(one).max())
 
 
+@pytest.mark.parametrize("padding", [NONE, ((1, 0), (0, 1))])
+@pytest.mark.parametrize("kernel", [(3, 3), (1, 1), (2, 5)])
+@pytest.mark.parametrize("channels", [LANES // 2, LANES + LANES // 2, LANES, 2 * LANES, 3])
+def test_windows_of_half_a_vector_and_of_whole_ones_get_exact_gradients(channels, kernel, padding):
+    """Of whole numbers: so small that no sum is rounded."""
+    rng = np.random.default_rng(channels)
+    x = rng.integers(-3, 4, (5, 8, 9, channels)).astype(np.float32)
+    filters = rng.integers(-3, 4, (*kernel, channels, LANES + 5)).astype(np.float32)
+    y, winners = pooled.conv_pool_forward(x, filters, None, padding, True, Workspace())
+    grad = (rng.integers(-2, 3, y.shape) * (rng.random(y.shape) < 0.5)).astype(np.float32)
+    whole = np.zeros(im2col.conv2d_forward(x, filters, None, (1, 1), padding).shape, np.float32)
+    n, i, j, f = np.nonzero(winners[..., : y.shape[3]] != STOPPED)
+    won = winners[n, i, j, f]
+    whole[n, 2 * i + won // 2, 2 * j + won % 2, f] = grad[n, i, j, f]
+    found = pooled.conv_pool_backward(grad, winners, x, filters, padding, True, Workspace())
+    for one, other in zip(found, im2col.conv2d_backward(whole, x, filters, (1, 1), padding), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def pixels_as_they_are(shape, count):
+    """Whole numbers, many of them equal, and filters of which each shows one channel: sums are exact."""
+    x = np.random.default_rng(count).integers(-1, 2, shape).astype(np.float32)
+    return x, np.eye(shape[3], count, dtype=np.float32)[None, None]
+
+
+@pytest.mark.parametrize("relu", [True, False])
+@pytest.mark.parametrize("count", [LANES // 2, LANES + LANES // 2, 2 * LANES - 1])
+def test_the_first_of_equal_pixels_wins_unless_relu_stops_it(count, relu):
+    x, filters = pixels_as_they_are((50, 7, 10, count), count)
+    y, winners = pooled.conv_pool_forward(x, filters, None, NONE, relu, Workspace())
+    windows = x[:, :6].reshape(50, 3, 2, 5, 2, count).transpose(0, 1, 3, 5, 2, 4).reshape(*y.shape, 4)
+    top, first = windows.max(axis=-1), windows.argmax(axis=-1)
+    np.testing.assert_array_equal(y, np.maximum(top, 0) if relu else top)
+    np.testing.assert_array_equal(winners[..., :count], np.where((top <= 0) & relu, STOPPED, first))
+
+
+@pytest.mark.parametrize("relu", [True, False])
+@pytest.mark.parametrize("count", [3, LANES, LANES + LANES // 2])
+def test_no_number_wins_its_window_and_infinities_don_t_make_one(count, relu):
+    """One filter's NaN is nobody else's, and gets no gradient through ReLU."""
+    x, filters = np.zeros((5, 6, 8, 1), np.float32), np.ones((1, 1, 1, count), np.float32)
+    x[:4, 2, 3:7, 0] = [[np.nan, 1, 1, 1], [1, 1, 1, np.nan], [np.inf, 1, -np.inf, 1], [-1, -np.inf, 1, 1]]
+    x[3, 2:4, 2], x[4] = -np.inf, -np.inf
+    y, winners = pooled.conv_pool_forward(x, filters, None, NONE, relu, Workspace())
+    windows = x.reshape(5, 3, 2, 4, 2).transpose(0, 1, 3, 2, 4).reshape(5, 3, 4, 4)
+    top = windows.max(axis=-1)
+    np.testing.assert_array_equal(y, np.repeat((np.maximum(top, 0) if relu else top)[..., None], count, axis=3))
+    stopped = ~(top > 0) & relu
+    assert np.isnan(top).sum() == 2
+    known = ~np.isnan(top) | stopped
+    first = np.where(stopped, STOPPED, windows.argmax(axis=-1))
+    for f in range(count):
+        np.testing.assert_array_equal(winners[..., f][known], first[known])
+
+
 def test_a_gradient_that_is_no_number_is_seen():
     x, filters, _ = drawn((2, 8, 8), 5, 4)
     y, winners = pooled.conv_pool_forward(x, filters, None, NONE, True, Workspace())
     grad = np.zeros_like(y)
-    grad[1, 0, 0, 2], y[1, 0, 0, 2] = np.nan, 1
-    grad_x, grad_filters, grad_bias = pooled.conv_pool_backward(
-        grad, y, winners, x, filters, NONE, True, True, Workspace()
-    )
+    grad[1, 0, 0, 2], winners[1, 0, 0, 2] = np.nan, 1
+    grad_x, grad_filters, grad_bias = pooled.conv_pool_backward(grad, winners, x, filters, NONE, True, Workspace())
     assert np.isnan(grad_x).any(axis=(1, 2, 3)).tolist() == [False, True]
     assert np.isnan(grad_filters).any(axis=(0, 1, 2)).tolist() == [False, False, True, False]
     assert np.isnan(grad_bias).tolist() == [False, False, True, False]
@@ -204,6 +260,7 @@ FLAT = [
     ((28, 28), (5, 5), 1, LANES + LANES // 2, NONE, [0.0]),
     ((11, 40), (3, 4), 3, LANES + 3, ((1, 2), (2, 0)), [0.5, -1.0, 3.0]),
     ((9, 8), (2, 1), 4, 5, ((1, 1), (0, 1)), [0.0, 0.0, -0.0, 0.0]),
+    ((7, 31), (2, 10), 3, LANES + 1, NONE, [0.5, -1.0, 3.0]),
     ((13, 12), (3, 3), 2, 2 * LANES, ((1, 1), (1, 1)), [0.0, np.nan]),
 ]
 
@@ -230,7 +287,7 @@ def test_windows_of_nothing_but_background_are_as_the_others(
         monkeypatch.setattr(flat_windows, "_CHANNELS", most)
         y, winners = pooled.conv_pool_forward(x, filters, bias, padding, relu, Workspace())
         grad = rng.standard_normal(y.shape).astype(np.float32) if grad is None else grad
-        arguments = grad, y, winners, x, filters, padding, relu, False, Workspace()
+        arguments = grad, winners, x, filters, padding, False, Workspace()
         found.append((y, winners[..., :count], *pooled.conv_pool_backward(*arguments)[1:]))
     for one, other in zip(found[0][:2], found[1][:2], strict=True):
         np.testing.assert_array_equal(one, other)

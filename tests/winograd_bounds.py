@@ -187,5 +187,6 @@ def backward(
     if is_turned and conv.uses_winograd(turned.shape, x.shape, strides):
         around = [[2 - before, 2 - after] for before, after in padding]
         grad_x = outputs(grad_y, turned, around, x.shape[1:3])
-    uses = conv.uses_winograd(filters.shape, grad_y.shape, strides)
+    kernel = (filters.shape, grad_y.shape, strides)
+    uses = conv.uses_winograd(*kernel) or conv.uses_winograd_channels(*kernel)
     return grad_x, filter_gradients(grad_y, x, padding) if uses else None

@@ -129,18 +129,16 @@ class ConvPoolStage(FusedStage):
         self._padding = windows.border(layer.input_shape, layer.kernel_size, layer.strides, layer.padding)
         self._x = x
         bias = self.value("bias")
-        self._y, self._winners = conv_pool_forward(x, self._kernel(), bias, self._padding, self._relu, self._workspace)
-        return self._y
+        y, self._winners = conv_pool_forward(x, self._kernel(), bias, self._padding, self._relu, self._workspace)
+        return y
 
     def backward(self, grad_y: Array) -> Array:
         gradients = conv_pool_backward(
             grad_y,
-            self._y,
             self._winners,
             self._x,
             self._kernel(),
             self._padding,
-            self._relu,
             self.wants_input,
             self._workspace,
         )

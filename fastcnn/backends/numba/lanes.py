@@ -249,14 +249,28 @@ def count_ones(typingctx: Any, bits: Any) -> Any:
     return signature(types.intp, types.intp), codegen
 
 
+def _bits(builder: Any, where: Any) -> Any:
+    return builder.zext(builder.bitcast(where, ir.IntType(LANES)), ir.IntType(64))
+
+
 @intrinsic
 def count_lanes(typingctx: Any, where: Any) -> Any:
     """How many lanes are in the mask."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.ctpop(builder.zext(builder.bitcast(args[0], ir.IntType(LANES)), ir.IntType(64)))
+        return builder.ctpop(_bits(builder, args[0]))
 
     return signature(types.intp, mask), codegen
+
+
+@intrinsic
+def bits_of(typingctx: Any, where: Any) -> Any:
+    """The mask as a whole number: bit i is lane i's."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return _bits(builder, args[0])
+
+    return signature(types.int64, mask), codegen
 
 
 @intrinsic

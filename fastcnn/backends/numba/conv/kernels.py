@@ -17,10 +17,13 @@ from __future__ import annotations
 import numpy as np
 from numba import prange
 
+from fastcnn.backends.numba.conv.pooled_vectors import store_winners
 from fastcnn.backends.numba.jit import jit_inline, jit_part, parallel_jit
+from fastcnn.backends.numba.lanes import count_lanes
 from fastcnn.backends.numba.packing import ROWS
 from fastcnn.backends.numba.simd import (
     LANES,
+    above,
     address,
     equal,
     first_lanes,
@@ -33,7 +36,6 @@ from fastcnn.backends.numba.simd import (
     shifted,
     splat,
     store,
-    store_bytes,
     store_where,
 )
 
@@ -227,14 +229,31 @@ def _larger(a, b):
     return select(equal(a, a), maximum(a, b), a)
 
 
+@jit_part
+def _put_any(a0, a1, a2, a3, least, lanes, y, to, winners, to_winner, edge):
+    """As `put_pooled`, for numbers and NaN: that is the maximum wherever it is."""
+    top, floor = _larger(_larger(a0, a1), _larger(a2, a3)), least - least
+    not_first, not_third = ~equal(a0, top), ~equal(a2, top)
+    stopped = equal(floor, floor) & ~above(top, floor)
+    store_winners(winners, to_winner, not_first, not_third, not_first & ~equal(a1, top), stopped)
+    put(maximum(least, top), lanes, y, to, edge)
+
+
 @jit_inline
 def put_pooled(a0, a1, a2, a3, least, lanes, y, to, winners, to_winner, edge):
-    """Write the greatest of four vectors, at least `least`, and which of them it is (the first of equals)."""
-    zero, one, two, three = splat(np.float32(0)), splat(np.float32(1)), splat(np.float32(2)), splat(np.float32(3))
-    top = _larger(_larger(a0, a1), _larger(a2, a3))
-    winner = select(equal(a0, top), zero, select(equal(a1, top), one, select(equal(a2, top), two, three)))
-    store_bytes(winners, to_winner, winner)
-    put(maximum(least, top), lanes, y, to, edge)
+    """Write the greatest of four vectors, at least `least`, and which of them it is, the first of equals.
+
+    `least` is zero or minus infinity. If it is zero, STOPPED is written for maxima that are not above it.
+    """
+    total = (a0 + a1) + (a2 + a3)
+    if count_lanes(~equal(total, total)) > 0:  # NaN, or infinities that add up to it
+        _put_any(a0, a1, a2, a3, least, lanes, y, to, winners, to_winner, edge)
+    else:
+        upper, lower = maximum(a0, a1), maximum(a2, a3)
+        top = maximum(least, maximum(upper, lower))
+        stopped = equal(top, least - least)  # that is zero, or NaN
+        store_winners(winners, to_winner, above(a1, a0), above(a3, a2), above(lower, upper), stopped)
+        put(top, lanes, y, to, edge)
 
 
 @jit_inline

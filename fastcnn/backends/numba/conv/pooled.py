@@ -17,11 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastcnn.backends.numba.conv import pooled_direct, pooled_lists, pooled_short, winograd_pooled, winograd_tiles
-from fastcnn.backends.numba.conv.filters import packed_filters
-from fastcnn.backends.numba.conv.flat_windows import reach_of, room_for_lists, window_starts
-from fastcnn.backends.numba.conv.operations import CHUNKS, Padding, frame_of, margin, taps_of
+from fastcnn.backends.numba.conv.operations import Padding, frame_of
 from fastcnn.backends.numba.packing import FloatArray, Workspace, in_vectors, padded_width
-from fastcnn.backends.numba.simd import LANES
 
 
 def conv_pool_forward(
@@ -44,7 +41,8 @@ def conv_pool_forward(
 
     Returns:
         The maxima (N, OH // 2, OW // 2, F), where OH and OW are the convolution's output, and which pixel of each
-        window it was, row by row, the first of several (N, OH // 2, OW // 2, F in whole vectors).
+        window it was, 0 to 3, row by row, the first of several; 4 if the maximum is not above zero and `relu` lets no
+        gradient pass (N, OH // 2, OW // 2, F in whole vectors).
     """
     frame = frame_of(x.shape, padding)
     height, width = (frame[0] - filters.shape[0] + 1) // 2, (frame[1] - filters.shape[1] + 1) // 2
@@ -55,14 +53,8 @@ def conv_pool_forward(
     start = in_vectors(bias, count)
     if uses_winograd(filters.shape, y.shape):
         winograd_pooled.forward(x, filters, start, least, (-frame[2], -frame[3]), workspace, y, winners)
-        return y, winners
-    packed = packed_filters(filters)
-    reach = reach_of(filters.shape)
-    room = room_for_lists(height * width, frame[1] * x.shape[3], reach)
-    scratch = workspace.array("forward", (min(len(x), CHUNKS), LANES + room + margin(x, frame)))
-    starts = window_starts(height, width, frame[1], x.shape[3])
-    offsets = taps_of(filters.shape, frame)
-    pooled_direct.convolve_pooled(x, frame, packed, start, least, starts, offsets, reach, room, scratch, y, winners)
+    else:
+        pooled_direct.forward(x, filters, start, least, frame, workspace, y, winners)
     return y, winners
 
 
@@ -75,12 +67,10 @@ def uses_winograd(kernel: tuple[int, ...], maxima: tuple[int, ...]) -> bool:
 
 def conv_pool_backward(
     grad_y: FloatArray,
-    y: FloatArray,
     winners: NDArray[np.uint8],
     x: FloatArray,
     filters: NDArray[Any],
     padding: Padding,
-    relu: bool,
     wants_input: bool,
     workspace: Workspace,
 ) -> tuple[FloatArray | None, FloatArray, FloatArray]:
@@ -88,8 +78,8 @@ def conv_pool_backward(
 
     Args:
         grad_y: gradient for the maxima (N, OH // 2, OW // 2, F).
-        y, winners: what the forward pass returned.
-        x, filters, padding, relu, workspace: as in the forward pass.
+        winners: what the forward pass returned: they tell what a ReLU lets pass, too.
+        x, filters, padding, workspace: as in the forward pass.
         wants_input: whether the gradient for the images is wanted.
 
     Returns:
@@ -98,7 +88,7 @@ def conv_pool_backward(
     """
     frame = frame_of(x.shape, padding)
     if wants_input or not pooled_short.is_short(filters.shape):
-        return pooled_lists.gradients(grad_y, y, winners, x, filters, frame, relu, wants_input, workspace)
+        return pooled_lists.gradients(grad_y, winners, x, filters, frame, wants_input, workspace)
     kernel = filters.shape[:3]
-    grad_filters, grad_bias = pooled_short.filter_gradient(grad_y, y, winners, x, kernel, frame, relu, workspace)
+    grad_filters, grad_bias = pooled_short.filter_gradient(grad_y, winners, x, kernel, frame, workspace)
     return None, grad_filters.reshape(filters.shape), grad_bias

@@ -25,20 +25,17 @@ from fastcnn.backends.numba.conv.flat_windows import (
 )
 from fastcnn.backends.numba.conv.kernels import ask_for_share, place
 from fastcnn.backends.numba.conv.operations import Frame, chunks_of
-from fastcnn.backends.numba.conv.pooled_vectors import PAIRED, load_paired, pick, store_pairs, store_places
+from fastcnn.backends.numba.conv.pooled_vectors import PAIRED, load_paired, passing, pick, store_pairs, store_places
 from fastcnn.backends.numba.jit import jit_part, parallel_jit
 from fastcnn.backends.numba.packing import FloatArray, Workspace, padded_width
 from fastcnn.backends.numba.simd import (
     LANES,
-    above,
     address,
     first_lanes,
     fma,
     load,
     load_where,
-    select,
     shifted,
-    splat,
     store,
 )
 
@@ -60,18 +57,16 @@ def is_short(kernel: tuple[int, ...]) -> bool:
 
 def filter_gradient(
     grad_y: FloatArray,
-    y: FloatArray,
     winners: NDArray[np.uint8],
     x: FloatArray,
     kernel: tuple[int, int, int],
     frame: Frame,
-    relu: bool,
     workspace: Workspace,
 ) -> tuple[FloatArray, FloatArray]:
     """Return the gradients for the filters (taps, F) and the bias (F,), summed over the batch.
 
     Args:
-        grad_y, y, winners, x, relu, workspace: as for `pooled.conv_pool_backward`.
+        grad_y, winners, x, workspace: as for `pooled.conv_pool_backward`.
         kernel: (height, width, C).
         frame: where the images lie in their margin.
     """
@@ -89,30 +84,29 @@ def filter_gradient(
     sums.fill(0)
     bias.fill(0)
     starts = window_starts(*grad_y.shape[1:3], frame[1], x.shape[3])
-    _backward(grad_y, y, relu, winners, x, frame, starts, offsets, reach, image, scratch, sums, bias)
+    _backward(grad_y, winners, x, frame, starts, offsets, reach, image, scratch, sums, bias)
     total = sums.sum(axis=0).reshape(vectors, kernel_height, groups * _TAPS, LANES)[:, :, :run].transpose(1, 2, 0, 3)
     return total.reshape(kernel_height * run, -1)[:, :count], bias.sum(axis=0)[:count]
 
 
 @jit_part
 def _prepare(gradients, shape, lists, part, channels, masked, bias):
-    """Copy a vector of gradients of some of the listed windows, zero where ReLU let nothing pass; add them to `bias`.
+    """Copy a vector of gradients of some of the listed windows, zero where ReLU lets nothing pass; add them to `bias`.
 
     Behind them go where in their windows the winners are. The last window listed stands for all that are flat, with
     the sum of their gradients: to ReLU they are one, too.
     """
-    grad, y, winners, passes = gradients
+    grad, winners = gradients
     (count, lanes, stride), (begin, end) = shape, part
-    here, zero, total = first_lanes(lanes), splat(np.float32(0)), load(bias, 0)
+    here, total = first_lanes(lanes), load(bias, 0)
     chosen, there, flat, flats = lists
     for m in range(begin, end):
         p = np.intp(chosen[m])
-        value = load_where(grad, p * count, here)
+        live = here & passing(winners, p * stride)
+        value = load_where(grad, p * count, live)
         if m == there - 1:
             for k in range(1, flats):
-                value = value + load_where(grad, np.intp(flat[k]) * count, here)
-        if not passes:
-            value = select(above(load_where(y, p * count, here), zero), value, zero)
+                value = value + load_where(grad, np.intp(flat[k]) * count, live)
         store(masked, 2 * (m - begin) * LANES, value)
         store_places(masked, (2 * (m - begin) + 1) * LANES, winners, p * stride, channels)
         total = total + value
@@ -146,12 +140,12 @@ def _add_taps(pairs, starts, chosen, part, grad, w):
 
 
 @parallel_jit
-def _backward(grad_y, y, relu, winners, x, frame, starts, offsets, reach, image, scratch, sums, bias):
+def _backward(grad_y, winners, x, frame, starts, offsets, reach, image, scratch, sums, bias):
     """Add to each chunk's sums, of the filters (vectors, taps, LANES) and of the bias, what its samples give.
 
     `starts` are those of the pooling windows, `offsets` those of the taps among the fours, `reach` is from `reach_of`,
-    and `image` the floats of an image in its margin, in `scratch`. While a core multiplies, it asks for the gradients,
-    maxima and winners of its next image.
+    and `image` the floats of an image in its margin, in `scratch`. While a core multiplies, it asks for the gradients
+    and winners of its next image.
     """
     samples, height, width, channels = x.shape
     size, count, stride = grad_y.shape[1:3], grad_y.shape[3], winners.shape[3]
@@ -172,7 +166,7 @@ def _backward(grad_y, y, relu, winners, x, frame, starts, offsets, reach, image,
             lists = (chosen, there, flat, flats)
             for v in range(vectors):
                 at, won = n * pixels * count + v * LANES, shifted(address(winners), n * pixels * stride + v * LANES)
-                gradients = (shifted(address(grad_y), at), shifted(address(y), at), won, not relu)
+                gradients = (shifted(address(grad_y), at), won)
                 shape, total = (count, count - v * LANES, stride), shifted(address(bias), (chunk * vectors + v) * LANES)
                 for begin in range(0, there, _WINDOWS):
                     part = (begin, min(begin + _WINDOWS, there))
@@ -181,7 +175,6 @@ def _backward(grad_y, y, relu, winners, x, frame, starts, offsets, reach, image,
                         if begin == 0:
                             step = v * groups + group
                             ask_for_share(address(grad_y), (n + 1) * pixels * count, share, step)
-                            ask_for_share(address(y), (n + 1) * pixels * count, share, step)
                             ask_for_share(address(winners), (n + 1) * pixels * stride, won_share, step)
                         w = shifted(address(sums), ((chunk * vectors + v) * groups + group) * _TAPS * LANES)
                         _add_taps(shifted(pairs, 2 * offsets[group]), address(starts), chosen, part, masked, w)

@@ -1,4 +1,4 @@
-"""What the gradients of pooled convolutions need of vectors: groups of them, halves of them, one of four pixels."""
+"""What pooled convolutions need of vectors: groups of them, halves of them, winners, one of four pixels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.typing.templates import signature
-from numba.extending import intrinsic
+from numba.extending import intrinsic, models, register_model
 
 from fastcnn.backends.numba.simd import (
     FEATURES,
@@ -19,14 +19,34 @@ from fastcnn.backends.numba.simd import (
     VECTOR,
     at_index,
     call_llvm,
+    mask,
     multiply_add,
     splat_to,
     vector,
 )
 
-#: Groups of as many vectors as there may be. Two groups and where their vectors lie stay in registers; with nine, some
-#: places did not.
-SIX, FIVE = (0,) * 6, (0,) * 5
+#: A group is six vectors, or as much as this of shorter ones: it and its gradient stay in registers. With AVX-512 the
+#: shorter are halves. If a window's rows are whole halves but not whole vectors, half of the windows begin in the
+#: middle of a cache line: each vector of theirs straddles two, and waits for the two that were written there last.
+#: Halves never do, and nothing is copied to make room behind a window: 0.75 to 0.85 of the time.
+SIX, SHORT = (0,) * 6, (0,) * (9 if LANES == 16 else 5)
+
+#: Floats of a shorter vector.
+SHORT_LANES = LANES // 2 if LANES == 16 else LANES
+
+
+class _ShortType(types.Type):
+    def __init__(self) -> None:
+        super().__init__(name=f"Short{SHORT_LANES}")
+
+
+@register_model(_ShortType)
+class _ShortModel(models.PrimitiveModel):
+    def __init__(self, dmm: Any, fe_type: Any) -> None:
+        super().__init__(dmm, fe_type, ir.VectorType(ir.FloatType(), SHORT_LANES))
+
+
+_short = _ShortType()
 
 
 @intrinsic
@@ -39,7 +59,7 @@ def whole(typingctx: Any, value: Any) -> Any:
     return signature(vector, vector), codegen
 
 
-# --- groups: tuples of vectors, as many as in SIX or FIVE, all in registers --------------------------------------
+# --- groups: tuples of vectors, as many as in SIX or SHORT, all in registers --------------------------------------
 
 
 @intrinsic
@@ -54,14 +74,33 @@ def load_offsets(typingctx: Any, pointer: Any, group: Any) -> Any:
 
 
 @intrinsic
-def add_window(typingctx: Any, value: Any, window: Any, offsets: Any, group: Any) -> Any:
-    """``group[i] + value * window[offsets[i]]``, vector by vector."""
+def load_group(typingctx: Any, pointer: Any, offsets: Any) -> Any:
+    """The vectors of a group, one for each of `offsets`, that lie one after the other in memory."""
+    kind = vector if len(offsets) == len(SIX) else _short
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        value, window, *tuples = args
-        sums = []
+        one = context.get_value_type(kind)
+        places = [at_index(builder, args[0], INT32(i * one.count), one) for i in range(len(offsets))]
+        return cgutils.pack_array(builder, [builder.load(place, align=4) for place in places])
+
+    return signature(types.UniTuple(kind, len(offsets)), FLOATS, offsets), codegen
+
+
+def _as_long(builder: Any, value: Any, one: Any) -> Any:
+    """A vector that is the same in all lanes, as short as vectors of the type `one` are."""
+    return builder.shuffle_vector(value, value, ir.Constant(ir.VectorType(INT32, one.count), [0] * one.count))
+
+
+@intrinsic
+def add_window(typingctx: Any, value: Any, window: Any, offsets: Any, group: Any) -> Any:
+    """``group[i] + value * window[offsets[i]]``, vector by vector; `value` is the same in all lanes."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        one = context.get_value_type(group.dtype)
+        (value, window, *tuples), sums = args, []
+        value = _as_long(builder, value, one)
         for at, total in zip(*(cgutils.unpack_tuple(builder, t, len(group)) for t in tuples), strict=True):
-            pixel = builder.load(at_index(builder, window, at, VECTOR), align=4)
+            pixel = builder.load(at_index(builder, window, at, one), align=4)
             sums.append(multiply_add(builder, value, pixel, total))
         return cgutils.pack_array(builder, sums)
 
@@ -73,8 +112,10 @@ def add_to_window(typingctx: Any, value: Any, group: Any, window: Any, offsets: 
     """``window[offsets[i]] += value * group[i]``, vector by vector; all are read before the first is written."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        one = context.get_value_type(group.dtype)
         value, factors, window, places = args
-        places = [at_index(builder, window, at, VECTOR) for at in cgutils.unpack_tuple(builder, places, len(group))]
+        value = _as_long(builder, value, one)
+        places = [at_index(builder, window, at, one) for at in cgutils.unpack_tuple(builder, places, len(group))]
         sums = [
             multiply_add(builder, value, factor, builder.load(place, align=4))
             for place, factor in zip(places, cgutils.unpack_tuple(builder, factors, len(group)), strict=True)
@@ -84,6 +125,43 @@ def add_to_window(typingctx: Any, value: Any, group: Any, window: Any, offsets: 
         return context.get_dummy_value()
 
     return signature(types.void, vector, group, FLOATS, offsets), codegen
+
+
+# --- winners: which of a pooling window's four pixels is the maximum, row by row -----------------------------------
+
+#: The winner that ReLU lets no gradient pass to: the maximum is not above zero.
+STOPPED = 4
+
+_BYTES = types.CPointer(types.uint8)
+_NARROW = ir.VectorType(ir.IntType(8), LANES)
+
+
+@intrinsic
+def store_winners(
+    typingctx: Any, pointer: Any, index: Any, upper_right: Any, lower_right: Any, lower: Any, stopped: Any
+) -> Any:
+    """Write LANES winners as bytes: whether the right one is, of two pairs, and the lower pair's; or STOPPED."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        pointer, index, upper_right, lower_right, lower, stopped = args
+        zero, one, two, three, none = (ir.Constant(_NARROW, [number] * LANES) for number in (0, 1, 2, 3, STOPPED))
+        upper, below = builder.select(upper_right, one, zero), builder.select(lower_right, three, two)
+        winners = builder.select(stopped, none, builder.select(lower, below, upper))
+        builder.store(winners, at_index(builder, pointer, index, _NARROW), align=1)
+        return context.get_dummy_value()
+
+    return signature(types.void, _BYTES, types.intp, mask, mask, mask, mask), codegen
+
+
+@intrinsic
+def passing(typingctx: Any, winners: Any, index: Any) -> Any:
+    """The mask of the LANES winners from element `index` on that a gradient passes to."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        narrow = builder.load(at_index(builder, args[0], args[1], _NARROW), align=1)
+        return builder.icmp_unsigned("!=", narrow, ir.Constant(_NARROW, [STOPPED] * LANES))
+
+    return signature(mask, _BYTES, types.intp), codegen
 
 
 # --- windows in pairs: each float of an image with the one below it ----------------------------------------------
@@ -110,14 +188,17 @@ def store_pairs(typingctx: Any, pointer: Any, index: Any, a: Any, b: Any) -> Any
 
 @intrinsic
 def store_places(typingctx: Any, pointer: Any, index: Any, winners: Any, winner: Any, channels: Any) -> Any:
-    """Write where in a window in pairs the first float of each of LANES winners is, those from element `winner` on."""
+    """Write where in a window in pairs the first float of each of LANES winners is, those from element `winner` on.
+
+    That of STOPPED is any in the window.
+    """
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         def all_lanes(number: Any) -> Any:
             return splat_to(builder, number, LANES)
 
         pointer, index, winners, winner, channels = args
-        narrow = builder.load(at_index(builder, winners, winner, ir.VectorType(ir.IntType(8), LANES)), align=1)
+        narrow = builder.load(at_index(builder, winners, winner, _NARROW), align=1)
         number, one = builder.zext(narrow, INT_VECTOR), all_lanes(INT32(1))
         pixel = all_lanes(builder.trunc(builder.shl(channels, channels.type(1)), INT32))
         right = builder.and_(builder.neg(builder.and_(number, one)), pixel)  # quicker than a product
@@ -125,7 +206,7 @@ def store_places(typingctx: Any, pointer: Any, index: Any, winners: Any, winner:
         builder.store(places, at_index(builder, pointer, index, INT_VECTOR), align=4)
         return context.get_dummy_value()
 
-    return signature(types.void, FLOATS, types.intp, types.CPointer(types.uint8), types.intp, types.intp), codegen
+    return signature(types.void, FLOATS, types.intp, _BYTES, types.intp, types.intp), codegen
 
 
 @intrinsic
@@ -175,12 +256,23 @@ def pick(typingctx: Any, window: Any, places: Any, number: Any) -> Any:
 
 @intrinsic
 def copy_half(typingctx: Any, to: Any, to_index: Any, source: Any, source_index: Any) -> Any:
-    """Copy half a vector of floats, unchanged, from one place to another."""
+    """Copy half a vector of floats or bytes, unchanged, from one place to another."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        half = ir.VectorType(ir.FloatType(), LANES // 2)
-        value = builder.load(at_index(builder, args[2], args[3], half), align=4)
-        builder.store(value, at_index(builder, args[0], args[1], half), align=4)
+        half = ir.VectorType(context.get_value_type(to.dtype), LANES // 2)
+        value = builder.load(at_index(builder, args[2], args[3], half), align=1)
+        builder.store(value, at_index(builder, args[0], args[1], half), align=1)
         return context.get_dummy_value()
 
-    return signature(types.void, FLOATS, types.intp, FLOATS, types.intp), codegen
+    return signature(types.void, to, types.intp, to, types.intp), codegen
+
+
+@intrinsic
+def splat_two(typingctx: Any, pointer: Any, index: Any) -> Any:
+    """A vector of two floats that lie side by side, again and again."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        two = builder.load(at_index(builder, args[0], args[1], ir.IntType(64)), align=4)
+        return builder.bitcast(splat_to(builder, two, LANES // 2), VECTOR)
+
+    return signature(vector, FLOATS, types.intp), codegen

@@ -83,7 +83,7 @@ def forward(
     y: FloatArray,
     winners: NDArray[np.uint8],
 ) -> None:
-    """Fill `y` with the maxima of the convolution's 2x2 windows, and `winners` as `convolve_pooled` does.
+    """Fill `y` with the maxima of the convolution's 2x2 windows, and `winners` as `pooled_direct` does.
 
     Args:
         x: images (N, H, W, C).
