@@ -113,6 +113,7 @@ def fit(
                 history.history.setdefault(name, []).append(value)
             if callbacks.stopped:
                 break
+        optimizer.finalize_variable_values()
         callbacks.call("on_train_end", logs)
     finally:
         callbacks.call("close")

@@ -16,12 +16,28 @@ def data():
     return mnist.load_data()
 
 
+@pytest.fixture(scope="module")
+def reached():
+    """What keras-convnet came to, seed after seed."""
+    return []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("recipe", "least"), [("blog", 0.962), ("blog-keras", 0.969), ("small-convnet", 0.9895)])
 def test_mean_accuracy_of_five_seeds(data, recipe, least):
     runs = [recipes.train(recipe, data, seed=seed) for seed in SEEDS]
     accuracies = [run.history.history["val_accuracy"][-1] for run in runs]
     assert np.mean(accuracies) >= least, accuracies
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(3))
+def test_keras_convnet_on_each_of_three_seeds(data, seed, reached):
+    """Each at least 99.15%, and at least 99.2% on average: the mean is taken when all three are there."""
+    reached.append(recipes.train("keras-convnet", data, seed=seed).history.history["val_accuracy"][-1])
+    assert reached[-1] >= 0.9915
+    if len(reached) == 3:
+        assert np.mean(reached) >= 0.992, reached
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from fastcnn.callbacks import (
     LearningRateScheduler,
     ModelCheckpoint,
     ReduceLROnPlateau,
+    SwapEMAWeights,
 )
 from fastcnn.errors import ArgumentError
 from fastcnn.layers import Dense, Flatten
@@ -134,6 +135,57 @@ def test_the_csv_logger_writes_a_line_an_epoch(tmp_path):
     assert [line.split(";")[0] for line in path.read_text().splitlines()] == ["epoch", "0"]
     with pytest.raises(ArgumentError, match="filename"):
         fit(model(), CSVLogger(tmp_path / "nowhere" / "log.csv"))
+
+
+def test_averages_are_validated_saved_and_left_in_the_model(tmp_path):
+    def averaging():
+        return model(SGD(0.1, use_ema=True, ema_momentum=0.9))
+
+    class Weights(Callback):
+        """Notes the weights at the end of each epoch, and those in the validation before it."""
+
+        def __init__(self):
+            self.epochs, self.tests = [], []
+
+        def on_test_begin(self, logs=None):
+            self.tests.append(self.model.get_weights()[0])
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.epochs.append(self.model.get_weights()[0])
+
+    plain, swapping, keeping = Weights(), Weights(), Weights()
+    validation = {"validation_data": (X, Y)}
+    made = averaging()
+    fit(made, plain, epochs=3, **validation)
+    final = made.get_weights()[0]
+    assert all(np.array_equal(*pair) for pair in zip(plain.epochs, plain.tests, strict=True))
+    assert np.abs(final - plain.epochs[-1]).max() > 1e-3
+    made = averaging()
+    history = fit(made, SwapEMAWeights(), swapping, epochs=3, **validation)
+    np.testing.assert_array_equal(swapping.epochs, plain.epochs)
+    np.testing.assert_array_equal(swapping.tests[-1], final)
+    np.testing.assert_array_equal(made.get_weights()[0], final)
+    assert history.history["val_loss"][-1] == pytest.approx(made.evaluate(X, Y, verbose=0)[0], rel=1e-12)
+    made = averaging()
+    saved = ModelCheckpoint(tmp_path / "{epoch}.st")
+    fit(made, SwapEMAWeights(swap_on_epoch=True), keeping, saved, epochs=3, **validation)
+    np.testing.assert_array_equal(keeping.epochs, swapping.tests)
+    np.testing.assert_array_equal(load_model(tmp_path / "3.st", backend="im2col").get_weights()[0], final)
+    np.testing.assert_array_equal(made.get_weights()[0], final)
+
+
+def test_the_weights_are_back_after_a_validation_that_broke_off():
+    class Breaking(Callback):
+        def on_test_begin(self, logs=None):
+            raise KeyboardInterrupt
+
+    made, twin = model(SGD(0.1, use_ema=True)), model(SGD(0.1))
+    with pytest.raises(KeyboardInterrupt):
+        fit(made, SwapEMAWeights(), Breaking(), epochs=1, validation_data=(X, Y))
+    fit(twin, epochs=1)
+    np.testing.assert_array_equal(made.get_weights()[0], twin.get_weights()[0])
+    with pytest.raises(ArgumentError, match=r"SwapEMAWeights: .* SGD\(..., use_ema=True\)"):
+        fit(twin, SwapEMAWeights(), epochs=1)
 
 
 def test_lambda_callbacks_are_called_where_they_say():

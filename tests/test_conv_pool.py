@@ -22,6 +22,7 @@ SHAPES = [
     ((5, 12, 12), LANES + LANES // 2, 2 * LANES, NONE),
     ((5, 6, 7), 2 * LANES, LANES, ((1, 1), (1, 1))),
     ((40, 4, 4), LANES + 3, LANES + 1, ((0, 2), (1, 0))),
+    ((40, 4, 4), LANES, LANES + 1, NONE),
 ]
 
 
@@ -85,7 +86,7 @@ def test_the_bound_can_fail():
 @pytest.mark.parametrize("same", ["everywhere", "along rows", "along columns"])
 def test_outputs_that_are_equal_are_found_equal(same):
     """Windows of the same pixels: the first of them wins."""
-    x, filters, bias = drawn((3, 10, 10), LANES + 4, LANES)
+    x, filters, bias = drawn((3, 12, 12), LANES + 4, LANES)
     if same != "along columns":
         x[:] = x[:, :, :1]
     if same != "along rows":
@@ -93,6 +94,24 @@ def test_outputs_that_are_equal_are_found_equal(same):
     _, winners = pooled.conv_pool_forward(x, filters, bias, NONE, False, Workspace())
     allowed = {"everywhere": [0], "along rows": [0, 2], "along columns": [0, 1]}[same]
     assert set(np.unique(winners[..., :LANES])) <= set(allowed)
+
+
+@pytest.mark.parametrize("pixel", [(0, 0), (1, 9), (5, 6), (8, 3), (9, 11), (11, 10)])
+@pytest.mark.parametrize("relu", [True, False])
+def test_a_pixel_that_is_no_number_is_seen_and_stays_in_its_tiles(pixel, relu):
+    """Tiles are two pooling windows high and wide, but for the last of each five."""
+    x, filters, bias = drawn((3, 12, 12), LANES + 3, LANES)
+    x[1, pixel[0], pixel[1], 2] = np.nan
+    y, _ = pooled.conv_pool_forward(x, filters, bias, NONE, relu, Workspace())
+    seeing = [{output // 2 for output in range(max(at - 2, 0), min(at, 9) + 1)} for at in pixel]
+    tiles = [{window // 2 for window in windows} for windows in seeing]
+    for i in range(5):
+        for j in range(5):
+            if i in seeing[0] and j in seeing[1]:
+                assert np.isnan(y[1, i, j]).all()
+            elif i // 2 not in tiles[0] or j // 2 not in tiles[1]:
+                assert np.isfinite(y[1, i, j]).all()
+    assert np.isfinite(y[::2]).all()
 
 
 def test_threads_dont_change_a_bit():
@@ -180,6 +199,25 @@ def test_lists_of_a_few_rows_give_the_gradients_of_lists_of_all(channels, relu, 
     for one, *others in zip(*found, strict=True):
         for other in others:
             np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * np.abs(one).max())
+
+
+@pytest.mark.parametrize("padding", [NONE, ((1, 0), (0, 1))])
+@pytest.mark.parametrize("kernel", [(3, 3), (1, 1), (2, 5)])
+@pytest.mark.parametrize("channels", [LANES // 2, LANES + LANES // 2, LANES, 2 * LANES, 3])
+def test_windows_of_half_a_vector_and_of_whole_ones_get_exact_gradients(channels, kernel, padding):
+    """Of whole numbers: so small that no sum is rounded."""
+    rng = np.random.default_rng(channels)
+    x = rng.integers(-3, 4, (5, 8, 9, channels)).astype(np.float32)
+    filters = rng.integers(-3, 4, (*kernel, channels, LANES + 5)).astype(np.float32)
+    y, winners = pooled.conv_pool_forward(x, filters, None, padding, True, Workspace())
+    grad = (rng.integers(-2, 3, y.shape) * (rng.random(y.shape) < 0.5)).astype(np.float32)
+    whole = np.zeros(im2col.conv2d_forward(x, filters, None, (1, 1), padding).shape, np.float32)
+    n, i, j, f = np.nonzero(winners[..., : y.shape[3]] != STOPPED)
+    won = winners[n, i, j, f]
+    whole[n, 2 * i + won // 2, 2 * j + won % 2, f] = grad[n, i, j, f]
+    found = pooled.conv_pool_backward(grad, winners, x, filters, padding, True, Workspace())
+    for one, other in zip(found, im2col.conv2d_backward(whole, x, filters, (1, 1), padding), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def pixels_as_they_are(shape, count):

@@ -83,6 +83,10 @@ OTHER_WAYS: dict[str, tuple[str, Callable[[Rng, int], tuple[Any, ...]]]] = {
         "conv2d_backward",
         lambda rng, n: (normal(rng, n, 9, 11, 32), normal(rng, n, 9, 11, 3), normal(rng, 3, 3, 3, 32), (1, 1), SAME),
     ),
+    "gradient of few channels": (
+        "conv2d_backward",
+        lambda rng, n: (normal(rng, n, 18, 16, 32), normal(rng, n, 18, 16, 3), normal(rng, 3, 3, 3, 32), (1, 1), SAME),
+    ),
     "sparse gradient with margins": (
         "conv2d_backward",
         lambda rng, n: (

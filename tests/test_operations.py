@@ -12,6 +12,8 @@ from generated import ACTIVATIONS, ARGUMENTS, SHAPES_PER_OPERATION, case, in_flo
 from tolerance import OUTPUTS, Truth, of_numba, results, truths, worst
 
 from fastcnn.backends import BACKENDS, OPERATIONS, get, im2col
+from fastcnn.backends.numba.conv import direct_gradient
+from fastcnn.backends.numba.conv import operations as conv
 
 
 @pytest.fixture(params=["im2col", "numba"])
@@ -80,6 +82,13 @@ WINDOWS = [
         ((3, 4), (2, 3), SAME),
     )
 ] + [(67, 9, 12, 3, 2, 2, 2, 2, *VALID), (67, 9, 12, 3, 3, 3, 2, 2, *SAME)]
+#: For 3x3 filters of few channels, whose gradient has a way of its own: images, channels, filters, padding.
+FEW_CHANNELS = [
+    *(((2, 22, 16), channels, filters, SAME) for channels in (1, 2, 3, 4) for filters in (5, 32, 33)),
+    *(((n, 9, 6), 3, 16, (1, 2, 0, 2)) for n in (31, 32, 33, 65)),
+    ((3, 32, 56), 4, 8, VALID),
+    ((2, 70, 82), 3, 32, SAME),
+]
 LARGER = {
     "conv2d": [
         (2, 6, width, channels, *kernel, filters, filters % 2, *strides, *padding)
@@ -105,7 +114,8 @@ LARGER = {
     ]
     + [(n, 5, 6, 2, 3, 3, 8, 1, *steps) for n in (31, 32, 33, 65, 130) for steps in ((1, 1, *VALID), (2, 1, *SAME))]
     # 27 taps: in more than one block of rows, twice as many, and not in runs of nine
-    + [(2, 70, 62, 3, 3, 3, 32, 1, 1, 1, *SAME), (3, 8, 9, 6, 3, 3, 33, 0, 1, 1, *VALID)]
+    + [(2, 70, 61, 3, 3, 3, 32, 1, 1, 1, *SAME), (3, 8, 9, 6, 3, 3, 33, 0, 1, 1, *VALID)]
+    + [(*size, channels, 3, 3, filters, 1, 1, 1, *padding) for size, channels, filters, padding in FEW_CHANNELS]
     + [(3, 12, 8, 1, 9, 3, 17, 1, *steps) for steps in ((1, 1, *VALID), (2, 2, *SAME))],
     "maxpool2d": [(*windows, windows[3] % 2, 3) for windows in WINDOWS],
     "avgpool2d": WINDOWS,
@@ -149,6 +159,23 @@ def test_winograds_convolutions_are_among_the_larger(operation: str) -> None:
         ]
     computed = counts[:2]
     assert ((computed >= 10) & (computed <= len(shapes) - 10)).all(), counts
+
+
+@pytest.mark.skipif(not direct_gradient.MANY, reason="needs 32 registers of 16 floats")
+def test_few_channels_have_a_way_of_their_own_and_may_be_masked() -> None:
+    rng = np.random.default_rng(0)
+    for (n, height, width), channels, filters, (top, bottom, left, right) in FEW_CHANNELS:
+        padding = ((top, bottom), (left, right))
+        x = rng.standard_normal((n, height, width, channels), np.float32)
+        shape = (n, height + top + bottom - 2, width + left + right - 2, filters)
+        assert conv.uses_winograd_channels((3, 3, channels, filters), shape, (1, 1))
+        grad_y, kept = rng.standard_normal(shape, np.float32), rng.standard_normal(shape, np.float32)
+        masked = conv.filter_gradient(grad_y, x, (3, 3), (1, 1), padding, kept)
+        zeroed = conv.filter_gradient(np.where(kept > 0, grad_y, np.float32(0)), x, (3, 3), (1, 1), padding)
+        for one, other in zip(masked, zeroed, strict=True):
+            np.testing.assert_array_equal(one, other)
+        x[-1, 0, 0, 0] = np.nan
+        assert np.isnan(conv.filter_gradient(grad_y, x, (3, 3), (1, 1), padding)[0][..., 0, :]).any()
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 
 import numpy as np
@@ -89,12 +90,47 @@ def test_steps_are_keras_formulas(optimizer, formula, options):
 def test_names_configurations_and_float32(name):
     optimizer = optimizers.get(name.upper() if name == "sgd" else name)
     assert type(optimizer) is optimizers.OPTIMIZERS[name]
-    for changes in ({}, {"clipvalue": 0.5, "weight_decay": 0.1}, {"learning_rate": schedules.CosineDecay(0.5, 10)}):
+    averaging = {"use_ema": True, "ema_momentum": 0.5, "ema_overwrite_frequency": 2}
+    clipping, falling = {"clipvalue": 0.5, "weight_decay": 0.1}, {"learning_rate": schedules.CosineDecay(0.5, 10)}
+    for changes in ({}, clipping, falling, averaging):
         one = optimizers.OPTIMIZERS[name](**changes)
         twin = optimizers.get(optimizers.serialize(one))
         assert twin.get_config() == one.get_config()
         np.testing.assert_array_equal(run(twin), run(one))
     assert run(optimizers.get(name), GRADIENTS.astype(np.float32), START.astype(np.float32)).dtype == np.float32
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_averages_of_the_weights(compiled):
+    """The weight after the first step, then a share of that and one of each further weight."""
+    kernels = importlib.import_module("fastcnn.backends.numba.updates") if compiled else None
+    kind, near = (np.float32, 1e-6) if compiled else (np.float64, 1e-13)
+    optimizer, weight = SGD(0.1, momentum=0.5, use_ema=True, ema_momentum=0.8), Parameter("w", START.astype(kind))
+    twin, other = SGD(0.1, momentum=0.5), Parameter("w", START.astype(kind))
+    expected = None
+    for gradient in GRADIENTS.astype(kind):
+        optimizer.apply([weight], [gradient], kernels)
+        twin.apply([other], [gradient], kernels)
+        np.testing.assert_array_equal(weight.value, other.value)
+        expected = other.value.copy() if expected is None else 0.8 * expected + 0.2 * other.value
+    np.testing.assert_allclose(optimizer.get_state(weight)[-1], expected, rtol=near)
+    version = weight.version
+    optimizer.finalize_variable_values()
+    np.testing.assert_array_equal(weight.value, optimizer.get_state(weight)[-1])
+    assert weight.version > version
+    assert np.abs(weight.value - other.value).min() > 1e-3
+    twin.finalize_variable_values()
+    assert twin.get_state(other)[0].shape == START.shape  # one array only: nothing is kept, nothing overwritten
+
+
+def test_averages_replace_the_weights_again_and_again():
+    optimizer, weight = (
+        SGD(0.1, use_ema=True, ema_momentum=0.5, ema_overwrite_frequency=3),
+        Parameter("w", START.copy()),
+    )
+    for step, gradient in enumerate(GRADIENTS, 1):
+        optimizer.apply([weight], [gradient])
+        assert np.array_equal(weight.value, optimizer.get_state(weight)[0]) == (step in (1, 3))
 
 
 @pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
@@ -164,7 +200,13 @@ def test_a_schedule_is_followed_step_by_step_and_cannot_be_set():
 
 def test_only_plain_sgd_is_plain():
     assert SGD(0.1).plain
-    for options in ({"momentum": 0.5}, {"clipnorm": 1.0}, {"weight_decay": 0.1}, {"global_clipnorm": 2.0}):
+    for options in (
+        {"momentum": 0.5},
+        {"clipnorm": 1.0},
+        {"weight_decay": 0.1},
+        {"global_clipnorm": 2.0},
+        {"use_ema": True},
+    ):
         assert not SGD(0.1, **options).plain
 
 

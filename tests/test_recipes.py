@@ -78,6 +78,20 @@ def test_keras_convnet_is_keras_example():
     assert (rescaling.scale, rescaling.offset) == (1 / 255, 0.0)
     assert isinstance(model.optimizer, Adadelta)
     assert (model.optimizer.learning_rate, model.optimizer.rho, model.optimizer.epsilon) == (1.0, 0.95, 1e-7)
+    assert model.optimizer.use_ema
+    assert model.optimizer.ema_momentum == pytest.approx(1 - 1 / 469)  # over an epoch's steps
+
+
+def test_keras_convnet_is_tested_and_left_with_the_averages_of_its_weights():
+    for epochs, momentum in ((1, 0.0), (2, 0.4)):  # 10 steps and 20
+        result = recipes.train(
+            "keras-convnet", data(LARGER, LABELS), epochs=epochs, batch_size=4, backend="im2col", seed=0
+        )
+        optimizer, kernel = result.model.optimizer, result.model.layers[-1].parameters["kernel"]
+        assert optimizer.ema_momentum == pytest.approx(momentum)
+        np.testing.assert_array_equal(kernel.value, optimizer.get_state(kernel)[-1])
+        loss = result.model.evaluate(LARGER[:20], LABELS[:20], verbose=0)[0]
+        assert result.history.history["val_loss"][-1] == pytest.approx(loss, rel=1e-6)
 
 
 def test_small_convnet_follows_one_cycle_over_the_whole_training():

@@ -138,6 +138,18 @@ def test_training_goes_on_from_a_file_as_if_it_had_not_stopped(name, backend, tm
         np.testing.assert_array_equal(mine, other)
 
 
+@pytest.mark.parametrize("backend", ["im2col", "numba"])
+def test_averages_of_the_weights_go_on_from_a_file(backend, tmp_path):
+    model = drawing(Adam(use_ema=True, ema_momentum=0.7), backend)
+    model.fit(X, Y, batch_size=7, verbose=0)
+    model.save(tmp_path / "m")
+    again = load_model(tmp_path / "m", backend=backend)
+    for each in (model, again):
+        each.fit(X, Y, batch_size=7, verbose=0)
+    for mine, other in zip(again.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, other)
+
+
 def test_without_the_optimizer_it_starts_anew(tmp_path):
     model = drawing(Adam(), "im2col")
     model.fit(X, Y, verbose=0)

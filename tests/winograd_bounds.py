@@ -11,7 +11,8 @@ algorithm with the absolute values of its arguments and of its coefficients. Rou
 * two in each of the two steps of the last transform, and one where the bias is added.
 
 F(4x4, 3x3), where maxima are taken, cancels more, and that bound would tell little. `pooled` follows the errors from
-one step to the next: each is a sum of products whose factors are off already.
+one step to the next: each is a sum of products whose factors are off already. Tiles at an edge that have two outputs
+in a direction are transformed as F(2, 3) in it, at four of the six points.
 """
 
 from __future__ import annotations
@@ -46,7 +47,18 @@ LARGE_PRODUCTS = np.array(
     [[1, 1, 1, 1, 1, 0], [0, 1, -1, 1 / 2, -2, 0], [0, 1, 1, 1 / 4, 4, 0], [0, 1, -1, 1 / 8, -8, 1]]
 )
 
+#: For two outputs and for four in a direction: what transforms pixels, taps and products.
+TRANSFORMS = {
+    2: (
+        np.array([[1, 0, -1, 0], [0, 1.5, 1.5, 0], [0, 1.5, -1.5, 0], [0, -1, 0, 1]]),
+        LARGE_TAPS[[0, 1, 2, 5]],
+        np.array([[1, 1, 1, 0], [0, 1, -1, 1]]),
+    ),
+    4: (LARGE_PIXELS, LARGE_TAPS, LARGE_PRODUCTS),
+}
+
 Padding = Sequence[Sequence[int]]
+Pair = tuple[int, int]
 
 
 def gamma(terms: int, u: float) -> float:
@@ -59,29 +71,29 @@ def roundings(terms: int) -> int:
     return terms + 11
 
 
-def tiles_of(x: np.ndarray, first: tuple[int, int], size: tuple[int, int], side: int, step: int = 2) -> np.ndarray:
-    """Tiles of side x side pixels, `step` apart, from pixel `first` on, for outputs of `size`; zeros around x."""
+def tiles_of(x: np.ndarray, first: Pair, size: Pair, sides: Pair, step: Pair = (2, 2)) -> np.ndarray:
+    """Tiles of so many pixels, `step` apart, from pixel `first` on, for outputs of `size`; zeros around x."""
     margins = [(max(0, -start), 2 * extent + 8) for start, extent in zip(first, size, strict=True)]
     padded = np.pad(x.astype(np.float64), ((0, 0), *margins, (0, 0)))
     top, left = (start + before for start, (before, _) in zip(first, margins, strict=True))
-    rows, columns = (-(-extent // step) for extent in size)
-    tiles = sliding_window_view(padded, (side, side), axis=(1, 2))[:, top::step, left::step]
+    rows, columns = (-(-extent // by) for extent, by in zip(size, step, strict=True))
+    tiles = sliding_window_view(padded, sides, axis=(1, 2))[:, top :: step[0], left :: step[1]]
     return tiles[:, :rows, :columns]
 
 
 def outputs(x: np.ndarray, filters: np.ndarray, padding: Padding, size: tuple[int, int]) -> np.ndarray:
     """Winograd's convolution of absolute values, (N, *size, F)."""
-    tiles = tiles_of(np.abs(x), (-padding[0][0], -padding[1][0]), size, 4)
+    tiles = tiles_of(np.abs(x), (-padding[0][0], -padding[1][0]), size, (4, 4))
     images = np.einsum("ik,nhwckl,jl->nhwcij", PIXELS, tiles, PIXELS, optimize=True)
     weights = np.einsum("ik,klcf,jl->ijcf", TAPS, np.abs(filters.astype(np.float64)), TAPS)
-    return _untiled(np.einsum("nhwcij,ijcf->nhwijf", images, weights, optimize=True), PRODUCTS, size)
+    return _untiled(np.einsum("nhwcij,ijcf->nhwijf", images, weights, optimize=True), PRODUCTS, PRODUCTS, size)
 
 
-def _untiled(products: np.ndarray, coefficients: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The outputs (N, *size, F) of the sums of products of each tile's positions."""
-    found = np.einsum("pi,nhwijf,qj->nhpwqf", coefficients, products, coefficients, optimize=True)
-    n, rows, side, columns, _, count = found.shape
-    return found.reshape(n, side * rows, side * columns, count)[:, : size[0], : size[1]]
+def _untiled(products: np.ndarray, down: np.ndarray, right: np.ndarray, size: Pair) -> np.ndarray:
+    """The outputs (N, *size, F) of the sums of products of each tile's positions, by each direction's coefficients."""
+    found = np.einsum("pi,nhwijf,qj->nhpwqf", down, products, right, optimize=True)
+    n, rows, high, across, wide, count = found.shape
+    return found.reshape(n, high * rows, wide * across, count)[:, : size[0], : size[1]]
 
 
 def pooled(
@@ -89,22 +101,51 @@ def pooled(
 ) -> np.ndarray:
     """The rounding errors of F(4x4, 3x3), at most, (N, *size, F), for images that are off by `radius` at most.
 
+    Of an odd `size` the last row or column is pooled with none, and its errors are zeros.
+
     Roundings in each of the two directions, where a processor lacks `fma` (powers of two don't round): four of a pixel,
     in a difference, its product with 3/2 and two additions; four of a tap, in two additions and in the product with a
     factor that is itself rounded; four of a product, in additions. In the sums over the channels, as many as there are,
     however they are grouped. The bias is one more.
     """
-    u, corner = 2.0**-24, (-padding[0][0], -padding[1][0])
-    tiles, off = (tiles_of(part, corner, size, 6, 4) for part in (x, radius))
-    magnitudes = tiles_of(np.abs(x) + radius, corner, size, 6, 4)
-    sums, sizes = LARGE_PIXELS, np.abs(LARGE_PIXELS)
+    found = np.zeros((len(x), *size, filters.shape[3]))
+    for top, high, tall in _strips(size[0]):
+        for left, wide, broad in _strips(size[1]):
+            corner = (top - padding[0][0], left - padding[1][0])
+            steps, sides = (tall, broad), (tall + 2, broad + 2)
+            parts = (x, radius, np.abs(x) + radius)
+            tiles = [tiles_of(part, corner, (high, wide), sides, steps) for part in parts]
+            errors = _errors(tiles, filters, bias, (high, wide), steps)
+            found[:, top : top + high, left : left + wide] = errors
+    return found
+
+
+def _strips(extent: int) -> list[tuple[int, int, int]]:
+    """Where the strips of tiles begin that are four outputs long and two, how long they are, and how long a tile."""
+    whole = extent // 4 * 4
+    return [strip for strip in ((0, whole, 4), (whole, extent // 2 * 2 - whole, 2)) if strip[1]]
+
+
+def _errors(tiles: list[np.ndarray], filters: np.ndarray, bias: Any, size: Pair, steps: Pair) -> np.ndarray:
+    """As `pooled`, for tiles of one kind: their pixels, how far those are off, and the greatest they can be."""
+    u = 2.0**-24
+    by, across = (TRANSFORMS[count] for count in steps)
+    sizes, sizes_across = (tuple(np.abs(part) for part in parts) for parts in (by, across))
+    pixels, off, magnitudes = tiles
     images, images_off, images_error = (
-        np.einsum("ik,nhwckl,jl->nhwcij", by, part, by, optimize=True)
-        for by, part in ((sums, tiles), (sizes, off), (sizes, gamma(8, u) * magnitudes))
+        np.einsum("ik,nhwckl,jl->nhwcij", rows, part, columns, optimize=True)
+        for rows, part, columns in (
+            (by[0], pixels, across[0]),
+            (sizes[0], off, sizes_across[0]),
+            (sizes[0], gamma(8, u) * magnitudes, sizes_across[0]),
+        )
     )
     weights, weights_error = (
-        np.einsum("ik,klcf,jl->ijcf", by, part, by)
-        for by, part in ((LARGE_TAPS, filters), (np.abs(LARGE_TAPS), gamma(8, u) * np.abs(filters)))
+        np.einsum("ik,klcf,jl->ijcf", rows, part, columns)
+        for rows, part, columns in (
+            (by[1], filters, across[1]),
+            (sizes[1], gamma(8, u) * np.abs(filters), sizes_across[1]),
+        )
     )
 
     def multiplied(left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -114,16 +155,16 @@ def pooled(
     error = (1 + gamma(filters.shape[2], u)) * multiplied(high + images_error, low + weights_error)
     error -= multiplied(high, low)
     products = np.abs(multiplied(images, weights)) + multiplied(images_off, low) + error
-    final = _untiled(products, np.abs(LARGE_PRODUCTS), size) + (0 if bias is None else np.abs(bias))
-    return _untiled(error, np.abs(LARGE_PRODUCTS), size) + gamma(9, u) * final
+    final = _untiled(products, sizes[2], sizes_across[2], size) + (0 if bias is None else np.abs(bias))
+    return _untiled(error, sizes[2], sizes_across[2], size) + gamma(9, u) * final
 
 
 def filter_gradients(grad_y: np.ndarray, x: np.ndarray, padding: Padding) -> np.ndarray:
     """Winograd's gradients of the filters for absolute values, (3, 3, C, F)."""
     size = grad_y.shape[1:3]
-    tiles = tiles_of(np.abs(x), (-padding[0][0], -padding[1][0]), size, 4)
+    tiles = tiles_of(np.abs(x), (-padding[0][0], -padding[1][0]), size, (4, 4))
     images = np.einsum("ik,nhwckl,jl->nhwcij", PIXELS, tiles, PIXELS, optimize=True)
-    parts = tiles_of(np.abs(grad_y), (0, 0), size, 2)
+    parts = tiles_of(np.abs(grad_y), (0, 0), size, (2, 2))
     grads = np.einsum("pi,nhwfpq,qj->nhwfij", PRODUCTS, parts, PRODUCTS, optimize=True)
     sums = np.einsum("nhwcij,nhwfij->ijcf", images, grads, optimize=True)
     return np.einsum("ik,ijcf,jl->klcf", TAPS, sums, TAPS)
@@ -146,5 +187,6 @@ def backward(
     if is_turned and conv.uses_winograd(turned.shape, x.shape, strides):
         around = [[2 - before, 2 - after] for before, after in padding]
         grad_x = outputs(grad_y, turned, around, x.shape[1:3])
-    uses = conv.uses_winograd(filters.shape, grad_y.shape, strides)
+    kernel = (filters.shape, grad_y.shape, strides)
+    uses = conv.uses_winograd(*kernel) or conv.uses_winograd_channels(*kernel)
     return grad_x, filter_gradients(grad_y, x, padding) if uses else None

@@ -154,7 +154,7 @@ def _cosine(start: float, stop: float, share: Array) -> Array:
 
 
 NETWORKS: dict[str, Network] = {
-    # Keras' own MNIST example.
+    # Keras' own MNIST example; without the averages of the weights that the recipe adds to it.
     "keras-convnet": Network(
         (
             Conv(32, 3),

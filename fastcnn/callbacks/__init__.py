@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from fastcnn import absent
 from fastcnn.callbacks.base import Callback, CallbackList, Logs
-from fastcnn.callbacks.control import EarlyStopping, LambdaCallback, LearningRateScheduler, ReduceLROnPlateau
+from fastcnn.callbacks.control import (
+    EarlyStopping,
+    LambdaCallback,
+    LearningRateScheduler,
+    ReduceLROnPlateau,
+    SwapEMAWeights,
+)
 from fastcnn.callbacks.monitor import Monitor
 from fastcnn.callbacks.progress import ProgressBar, figures, report, verbose_level
 from fastcnn.callbacks.records import CSVLogger, ModelCheckpoint
@@ -21,6 +27,7 @@ __all__ = [
     "Monitor",
     "ProgressBar",
     "ReduceLROnPlateau",
+    "SwapEMAWeights",
     "figures",
     "report",
     "verbose_level",

@@ -171,6 +171,52 @@ class LearningRateScheduler(Callback):
             logs["learning_rate"] = self.model.optimizer.learning_rate
 
 
+class SwapEMAWeights(Callback):
+    """Validates with the averages of the weights that an optimizer with ``use_ema=True`` keeps, instead of the weights.
+
+    Args:
+        swap_on_epoch: whether callbacks behind this one, as `ModelCheckpoint`, find the averages in the model when an
+            epoch ends.
+    """
+
+    def __init__(self, swap_on_epoch: bool = False) -> None:
+        self.swap_on_epoch = arguments.flag("SwapEMAWeights: swap_on_epoch", swap_on_epoch)
+        self._weights: list[Any] | None = None
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        if not self.model.optimizer.use_ema:
+            kind = type(self.model.optimizer).__name__
+            raise ArgumentError(f"SwapEMAWeights: the optimizer keeps no averages; make it {kind}(..., use_ema=True)")
+
+    def on_test_begin(self, logs: Logs | None = None) -> None:
+        self._take_averages()
+
+    def on_test_end(self, logs: Logs | None = None) -> None:
+        self._give_back()
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        if self.swap_on_epoch:
+            self._take_averages()
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        self._give_back()
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        self._weights = None  # the averages are the weights now
+
+    def close(self) -> None:
+        self._give_back()
+
+    def _take_averages(self) -> None:
+        self._weights = self.model.get_weights()
+        self.model.optimizer.finalize_variable_values()
+
+    def _give_back(self) -> None:
+        if self._weights is not None:
+            self.model.set_weights(self._weights)
+            self._weights = None
+
+
 class LambdaCallback(Callback):
     """A callback made of functions, each taking what the hook of its name takes.
 

@@ -49,7 +49,7 @@ def restore_optimizer(
     """
     optimizer.iterations = arguments.integer("iterations", iterations, least=0)
     for name, parameter in _parameters(layers):
-        names = [f"{name}.{number}" for number in range(optimizer.states)]
+        names = [f"{name}.{number}" for number in range(optimizer.arrays)]
         if any(name in arrays for name in names):
             optimizer.set_state(parameter, [arrays[name] for name in names])
 

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 _NEUTRAL: dict[str, tuple[Any, ...] | None] = {
-    "use_ema": (False,),
-    "ema_momentum": None,
-    "ema_overwrite_frequency": (None,),
     "loss_scale_factor": (None,),
     "gradient_accumulation_steps": (None,),
     "decay": (0, 0.0),
@@ -40,12 +37,21 @@ class Optimizer:
     A step clips the gradients, shrinks every weight by ``weight_decay * learning_rate`` of it, and then does
     what the subclass' `step` says, in this order, as Keras does.
 
+    With `use_ema` a moving average of every weight is kept: the weight after the first step, and after each further one
+    ``average = ema_momentum * average + (1 - ema_momentum) * weight`` (the idea: B. Polyak and
+    A. Juditsky, "Acceleration of Stochastic Approximation by Averaging", 1992). At the end of `fit` the averages become
+    the weights; for a validation with them after each epoch there is the callback `SwapEMAWeights`.
+
     Args:
         learning_rate: positive, or a schedule from `fastcnn.optimizers.schedules`; `lr` is its old name.
         weight_decay: at least 0, or None.
         clipnorm: each gradient's greatest Euclidean norm, or None.
         clipvalue: the greatest absolute value of a gradient's element, or None.
         global_clipnorm: the greatest norm of all the gradients together, or None.
+        use_ema: whether to average the weights.
+        ema_momentum: the share of the average that a step leaves, from 0 to 1.
+        ema_overwrite_frequency: after how many steps the averages become the weights, again and again; None: at the
+            end of `fit` only.
         name: only for display.
 
     Attributes:
@@ -66,6 +72,9 @@ class Optimizer:
         clipnorm: float | None = None,
         clipvalue: float | None = None,
         global_clipnorm: float | None = None,
+        use_ema: bool = False,
+        ema_momentum: float = 0.99,
+        ema_overwrite_frequency: int | None = None,
         lr: float | None = None,
         name: str | None = None,
         **unknown: Any,
@@ -88,6 +97,12 @@ class Optimizer:
         if len(given) > 1:
             raise ArgumentError(f"{kind}: got {' and '.join(given)}; only one of the three can be given")
         self.clipnorm, self.clipvalue, self.global_clipnorm = (given.get(limit) for limit in limits)
+        self.use_ema = arguments.flag(f"{kind}: use_ema", use_ema)
+        self.ema_momentum = arguments.real(f"{kind}: ema_momentum", ema_momentum, least=0.0)
+        if self.ema_momentum > 1.0:
+            raise ArgumentError(f"{kind}: ema_momentum={ema_momentum!r}: expected a number from 0 to 1")
+        every, label = ema_overwrite_frequency, f"{kind}: ema_overwrite_frequency"
+        self.ema_overwrite_frequency = None if every is None else arguments.integer(label, every)
         self.name = self.default_name if name is None else name
         self.iterations = 0
         self._states: dict[Parameter, list[Array]] = {}
@@ -119,9 +134,14 @@ class Optimizer:
 
     @property
     def only_steps(self) -> bool:
-        """Whether there is neither schedule nor weight decay nor clipping."""
+        """Whether there is neither schedule nor weight decay nor clipping nor averaging."""
         limits = (self.clipnorm, self.clipvalue, self.global_clipnorm)
-        return self._schedule is None and not self.weight_decay and limits == (None, None, None)
+        return self._schedule is None and not self.weight_decay and not self.use_ema and limits == (None, None, None)
+
+    @property
+    def arrays(self) -> int:
+        """How many arrays are kept for a weight: `states`, and the average if there is one, which is the last."""
+        return self.states + self.use_ema
 
     def apply(
         self, parameters: Sequence[Parameter], gradients: Sequence[Array], kernels: ModuleType | None = None
@@ -139,15 +159,28 @@ class Optimizer:
         numbers = None if kernel is None else self.kernel_numbers(rate)
         for parameter, gradient in zip(parameters, self._clip(gradients), strict=True):
             states = self._states.get(parameter)
+            first = states is None
             if states is None:
-                states = self._states[parameter] = [np.zeros_like(parameter.value) for _ in range(self.states)]
-            arrays = [array.reshape(-1) for array in (parameter.value, gradient, *states)]
+                states = self._states[parameter] = [np.zeros_like(parameter.value) for _ in range(self.arrays)]
+            arrays = [array.reshape(-1) for array in (parameter.value, gradient, *states[: self.states])]
             if kernel is not None and numbers is not None and all(_is_plain(array) for array in arrays):
                 kernel(*arrays, decay, *numbers)
             else:
                 self._step_in_blocks(rate, *arrays)
+            if self.use_ema:
+                share = 1.0 if first else 1.0 - self.ema_momentum
+                _average(states[-1].reshape(-1), arrays[0], share, kernels)
             parameter.changed()
         self.iterations += 1
+        if self.use_ema and self.ema_overwrite_frequency and self.iterations % self.ema_overwrite_frequency == 0:
+            self.finalize_variable_values()
+
+    def finalize_variable_values(self) -> None:
+        """Overwrite every weight with its average, if there are averages; `fit` does so at its end."""
+        if self.use_ema:
+            for parameter, states in self._states.items():
+                parameter.value[...] = states[-1]
+                parameter.changed()
 
     def warm_up(self, parameter: Parameter, kernels: ModuleType | None) -> None:
         """Compile or load what `apply` needs for a weight like `parameter`, and change nothing."""
@@ -167,19 +200,19 @@ class Optimizer:
         return None
 
     def get_state(self, parameter: Parameter) -> list[Array]:
-        """Copies of a parameter's arrays of state: `states` of them, or none before its first step."""
+        """Copies of what is kept for a parameter: `arrays` of them, or none before its first step."""
         return [state.copy() for state in self._states.get(parameter, ())]
 
     def set_state(self, parameter: Parameter, states: Sequence[Array]) -> None:
         """Overwrite a parameter's state with arrays as `get_state` returns them.
 
         Raises:
-            ArgumentError: their number differs from `states`, or one has not the parameter's shape.
+            ArgumentError: their number differs from `arrays`, or one has not the parameter's shape.
         """
         shape, dtype = parameter.value.shape, parameter.value.dtype
-        if len(states) != self.states or any(state.shape != shape for state in states):
+        if len(states) != self.arrays or any(state.shape != shape for state in states):
             got = ", ".join(str(state.shape) for state in states)
-            raise ArgumentError(f"{self.name}: state of {parameter.name} is {got}; expected {self.states} of {shape}")
+            raise ArgumentError(f"{self.name}: state of {parameter.name} is {got}; expected {self.arrays} of {shape}")
         self._states[parameter] = [np.array(state, dtype, order="C") for state in states]
 
     def step(self, value: Array, gradient: Array, rate: float, *states: Array) -> None:
@@ -212,8 +245,21 @@ class Optimizer:
             "clipnorm": self.clipnorm,
             "clipvalue": self.clipvalue,
             "global_clipnorm": self.global_clipnorm,
+            "use_ema": self.use_ema,
+            "ema_momentum": self.ema_momentum,
+            "ema_overwrite_frequency": self.ema_overwrite_frequency,
             "name": self.name,
         }
+
+
+def _average(average: Array, value: Array, share: float, kernels: ModuleType | None) -> None:
+    """Move a flat average by a share of its distance to the value."""
+    if kernels is not None and _is_plain(average) and _is_plain(value):
+        kernels.average(average, value, share)
+        return
+    for start in range(0, average.size, BLOCK):
+        part = average[start : start + BLOCK]
+        part += (value[start : start + BLOCK] - part) * share
 
 
 def _is_plain(array: Array) -> bool:

@@ -43,12 +43,13 @@ def load_run(typingctx: Any, pointer: Any, like: Any) -> Any:
 
 @intrinsic
 def store_run(typingctx: Any, pointer: Any, vectors: Any) -> Any:
-    """Write the vectors of a tuple one after the other."""
+    """Write the vectors of a tuple, of any one length, one after the other."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         for i in range(len(vectors)):
-            place = at_index(builder, args[0], INT32(i * LANES), VECTOR)
-            builder.store(builder.extract_value(args[1], i), place, align=4)
+            value = builder.extract_value(args[1], i)
+            place = at_index(builder, args[0], INT32(i * value.type.count), value.type)
+            builder.store(value, place, align=4)
         return context.get_dummy_value()
 
     return signature(types.void, FLOATS, vectors), codegen

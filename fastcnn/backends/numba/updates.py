@@ -75,3 +75,13 @@ def adadelta(value, gradient, gradients, changes, decay, rate, rho, epsilon):
             a[i] = a_i
             u[i] = rho * u[i] + rest * (change * change)
             w[i] = w[i] - w[i] * decay - rate * change
+
+
+@parallel_jit
+def average(mean, value, share):
+    """The moving average that `use_ema` keeps: `mean` comes nearer to `value` by a share of the distance."""
+    share = np.float32(share)
+    for task in prange(parts_of(mean)):
+        a, w = part(mean, task), part(value, task)
+        for i in range(a.size):
+            a[i] = a[i] + (w[i] - a[i]) * share

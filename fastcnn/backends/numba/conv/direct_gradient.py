@@ -39,7 +39,7 @@ from fastcnn.backends.numba.simd import (
 TAPS = 9
 
 #: Whether there are registers for three times as many.
-_MANY = LANES == 16
+MANY = LANES == 16
 
 #: Floats of the gradient that a block of rows holds, about: 16 KB stay in the first-level cache for all taps. Where
 #: each is read but once, larger blocks save a twentieth to a tenth of the time, which loading and storing sums takes.
@@ -128,7 +128,7 @@ def _add_taps(grad_y, kept, x, frame, strides, offsets, split, scratch, sums, bi
                     ahead = shifted(grad, rows * out_width * count)
                     if packs:
                         mask = shifted(address(kept), first + v * LANES if masked else 0)
-                        _pack(grad, mask, masked, count, count - v * LANES, rows * out_width, packed)
+                        pack(grad, mask, masked, count, count - v * LANES, rows * out_width, packed)
                         grad, step = packed, np.intp(LANES)
                         ahead = shifted(address(grad_y), first + rows * out_width * (count + v * LANES))
                     for t in range(0, padded_taps, at_once):
@@ -154,7 +154,7 @@ def _add_taps(grad_y, kept, x, frame, strides, offsets, split, scratch, sums, bi
 @jit_inline
 def _taps_at_once(offsets):
     """How many taps to sum at once: three times TAPS where they lie in runs of TAPS."""
-    if not _MANY or len(offsets) % (3 * TAPS) != 0:
+    if not MANY or len(offsets) % (3 * TAPS) != 0:
         return TAPS
     for t in range(0, len(offsets), TAPS):
         if offsets[t + TAPS - 1] - offsets[t] != TAPS - 1:
@@ -234,14 +234,16 @@ def _sum_runs(image, offsets, steps, grad, step, size, ahead, fresh, w, bias, su
 
 
 @jit_part
-def _pack(grad, mask, masked, count, lanes, pixels, packed):
+def pack(grad, mask, masked, count, lanes, pixels, packed):
     """Copy a vector, or its first `lanes`, of each pixel's gradients (pixels, count) to `packed` (pixels, LANES)."""
-    zero = splat(np.float32(0))
+    zero, ahead = splat(np.float32(0)), pixels * count
     if lanes >= LANES:
         for p in range(pixels):
             value = load(grad, p * count)
+            prefetch_second(grad, ahead + p * count)
             if masked:
                 value = select(above(load(mask, p * count), zero), value, zero)
+                prefetch_second(mask, ahead + p * count)
             store(packed, p * LANES, value)
     else:
         where = first_lanes(lanes)

@@ -5,7 +5,7 @@
 * The gradient for the images is at stride 1 a convolution itself. At other strides four pixels of the gradient are
   multiplied with three vectors of the filters at a time, summed over the filters in registers, and the sums are added
   to the pixels' windows.
-* The gradient for the filters is in `direct_gradient` and `winograd_gradient`.
+* The gradient for the filters is in `direct_gradient`, `winograd_gradient` and `winograd_channels`.
 
 Work is dealt to tasks as the shapes alone decide, and what they sum is added in order: the result does not depend on
 the threads. `pooled` is for a convolution with 2x2 max-pooling behind it.
@@ -20,7 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastcnn.backends import checks
-from fastcnn.backends.numba.conv import direct_gradient, kernels, winograd, winograd_gradient, winograd_tiles
+from fastcnn.backends.numba.conv import (
+    direct_gradient,
+    kernels,
+    winograd,
+    winograd_channels,
+    winograd_gradient,
+    winograd_tiles,
+)
 from fastcnn.backends.numba.conv.filters import grouped_filters, packed_filters
 from fastcnn.backends.numba.packing import EVERYTHING as EVERYTHING
 from fastcnn.backends.numba.packing import ROWS, FloatArray, Workspace, float32, in_vectors, padded_width
@@ -136,7 +143,12 @@ def _convolve(
 
 def uses_winograd(kernel: tuple[int, ...], output: tuple[int, ...], strides: Pair) -> bool:
     """Whether a convolution with filters of the shape `kernel` and results of the shape `output` is `winograd`'s."""
-    return tuple(strides) == (1, 1) and winograd_tiles.pays(kernel, output, 2)
+    return tuple(strides) == (1, 1) and winograd_tiles.pays(kernel, output, winograd.positions_of(output))
+
+
+def uses_winograd_channels(kernel: tuple[int, ...], output: tuple[int, ...], strides: Pair) -> bool:
+    """Whether the gradient for filters of the shape `kernel`, from one of the shape `output`, is that module's."""
+    return tuple(strides) == (1, 1) and winograd_channels.pays(kernel, output)
 
 
 def input_gradient(
@@ -207,9 +219,11 @@ def filter_gradient(
     workspace = workspace or Workspace()
     channels, count = x.shape[3], grad_y.shape[3]
     kernel_height, kernel_width = kernel_size
-    if uses_winograd((*kernel_size, channels, count), grad_y.shape, strides):
-        return winograd_gradient.filter_gradient(grad_y, kept, x, (-padding[0][0], -padding[1][0]), workspace)
-    frame = frame_of(x.shape, padding)
+    kernel, frame = (*kernel_size, channels, count), frame_of(x.shape, padding)
+    if uses_winograd(kernel, grad_y.shape, strides):
+        return winograd_gradient.filter_gradient(grad_y, kept, x, (-frame[2], -frame[3]), workspace)
+    if uses_winograd_channels(kernel, grad_y.shape, strides):
+        return winograd_channels.filter_gradient(grad_y, kept, x, frame, workspace)
     offsets = taps_of((kernel_height, kernel_width, channels), frame, direct_gradient.TAPS)
     steps = (int(strides[0]), int(strides[1]))
     taps = kernel_height * kernel_width * channels

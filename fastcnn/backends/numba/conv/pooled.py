@@ -61,7 +61,8 @@ def conv_pool_forward(
 def uses_winograd(kernel: tuple[int, ...], maxima: tuple[int, ...]) -> bool:
     """Whether the maxima of the shape `maxima` are `winograd_pooled`'s, for filters of the shape `kernel`."""
     samples, height, width, count = maxima
-    return winograd_tiles.pays(kernel, (samples, 2 * height, 2 * width, count), 4)
+    output = (samples, 2 * height, 2 * width, count)
+    return winograd_tiles.pays(kernel, output, winograd_pooled.positions_of(maxima))
 
 
 def conv_pool_backward(

@@ -1,10 +1,11 @@
 """Both gradients of a pooled convolution, summed over the gradients that are not zero.
 
 Those are listed filter by filter, for as many rows of an image as stay in the cache. Then a group of vectors of a
-filter's taps, five or six, and as many of its gradient stay in registers while its list goes by: for each entry the
-window of the image is added to the filter's gradient, and the filter to the window of the image's.
+filter's taps, and as many of its gradient, stay in registers while its list goes by: for each entry the window of the
+image is added to the filter's gradient, and the filter to the window of the image's.
 
-What costs is memory: each vector of each entry is two loads and a store. (Summing the image's gradient over the filters
+What costs is memory: each vector of each entry is two loads and a store. Where a window's rows are not whole vectors,
+shorter ones are quicker (`pooled_vectors`). (Summing the image's gradient over the filters
 of a pooling window first, to write less, was slower: there are few in each, and the processor guesses wrongly how many.
 Filling up channels to whole vectors, so that none straddles two cache lines, gained nothing.)
 """
@@ -12,19 +13,22 @@ Filling up channels to whole vectors, so that none straddles two cache lines, ga
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import numpy as np
 from numba import prange
 from numpy.typing import NDArray
 
-from fastcnn.backends.numba.conv.kernels import place, take_out
+from fastcnn.backends.numba.conv.kernels import ask_for_share, place, take_out
 from fastcnn.backends.numba.conv.operations import Frame, chunks_of
 from fastcnn.backends.numba.conv.pooled_vectors import (
-    FIVE,
+    SHORT,
+    SHORT_LANES,
     SIX,
     add_to_window,
     add_window,
+    load_group,
     load_offsets,
     passing,
     whole,
@@ -32,7 +36,7 @@ from fastcnn.backends.numba.conv.pooled_vectors import (
 from fastcnn.backends.numba.jit import jit, jit_part, parallel_jit
 from fastcnn.backends.numba.lanes import copy_transposed, count_lanes, integers, store_lanes
 from fastcnn.backends.numba.packing import FloatArray, Workspace, float32, padded_width
-from fastcnn.backends.numba.runs import load_run, store_run
+from fastcnn.backends.numba.runs import store_run
 from fastcnn.backends.numba.simd import (
     LANES,
     above,
@@ -69,18 +73,17 @@ def gradients(
     """Return what `pooled.conv_pool_backward` does; `frame` is where the images lie in their margin."""
     count, pooled = filters.shape[3], grad_y.shape[1:3]
     channels, row = x.shape[3], frame[1] * x.shape[3]
-    offsets, taps, group = _window(filters.shape[:3], row)
-    direct = frame == (*x.shape[1:3], 0, 0) and filters.shape[1] * channels % LANES == 0
+    offsets, taps, lanes = _window(filters.shape[:3], row)
+    direct = frame == (*x.shape[1:3], 0, 0) and filters.shape[1] * channels % lanes == 0
     strip = min(pooled[0], max(1, _STRIP_BYTES // (4 * row * np.float32().nbytes)))
     starts = _starts(strip, pooled[1], row, channels)
-    chunks = min(_CHUNKS, chunks_of(len(x), count * len(taps)))
+    chunks = min(_CHUNKS, chunks_of(len(x), count * taps.size))
     width, listed = padded_width(count), padded_width(starts.size) + LANES
     # In place where a window's rows are whole vectors; else in a copy that has room behind the last of them.
     image = 0 if direct else padded_width(frame[0] * row + LANES)
     size = 2 * (image + LANES * LANES + width * listed)
     scratch = workspace.array("lists", (chunks, size))
-    length = group * LANES
-    partial_filters = workspace.array("partial_filters", (chunks, len(taps) // length, count, length))
+    partial_filters = workspace.array("partial_filters", (chunks, len(taps), count, taps.shape[1]))
     partial_bias = workspace.array("partial_bias", (chunks, width))
     grouped = workspace.array("grouped", partial_filters.shape[1:])
     _group(float32(filters).reshape(-1, count), taps, grouped)
@@ -107,20 +110,23 @@ def gradients(
 
 @functools.lru_cache(maxsize=256)
 def _window(kernel: tuple[int, int, int], row: int) -> tuple[NDArray[np.int64], NDArray[np.int64], int]:
-    """Return how a window of `kernel` (height, width, C) is cut into vectors, and into groups of how many.
+    """Return how a window of `kernel` (height, width, C) is cut into groups of vectors, each of how many floats.
 
-    That is: where in a window each vector begins, for images of `row` floats a row; and which tap each of its lanes is,
-    -1 for none. The first group is filled up with vectors of no taps, all in the place of the first that has some:
-    `add_to_window` writes that one last.
+    That is: where in a window each vector begins, for images of `row` floats a row (groups, vectors of one); and which
+    tap each of their lanes is, -1 for none (groups, lanes in whole vectors). The first group is filled up with vectors
+    of no taps, all in the place of the first that has some: `add_to_window` writes that one last.
     """
     height, run = kernel[0], kernel[1] * kernel[2]
-    i, k = np.meshgrid(np.arange(height), np.arange(0, run, LANES), indexing="ij")
-    lanes = k.reshape(-1, 1) + np.arange(LANES)
-    taps = np.where(lanes < run, i.reshape(-1, 1) * run + lanes, -1)
-    group = min(len(SIX), len(FIVE), key=lambda size: -(-len(taps) // size) * size)
-    none = -len(taps) % group
-    offsets = np.pad((i * row + k).ravel(), (none, 0), mode="edge")
-    return offsets, np.pad(taps, ((none, 0), (0, 0)), constant_values=-1).ravel(), group
+    ways = (len(SIX), LANES), (len(SHORT), SHORT_LANES)
+    counts = [-(-height * -(-run // lanes) // group) for group, lanes in ways]
+    groups, (group, lanes) = min(zip(counts, ways, strict=True), key=lambda way: way[0] * math.prod(way[1]))
+    i, k = np.meshgrid(np.arange(height), np.arange(0, run, lanes), indexing="ij")
+    within = k.reshape(-1, 1) + np.arange(lanes)
+    taps = np.where(within < run, i.reshape(-1, 1) * run + within, -1)
+    none = groups * group - len(taps)
+    offsets = np.pad((i * row + k).ravel(), (none, 0), mode="edge").reshape(groups, group)
+    taps = np.pad(taps, ((none, 0), (0, 0)), constant_values=-1).reshape(groups, group * lanes)
+    return offsets, np.pad(taps, ((0, 0), (0, -taps.shape[1] % LANES)), constant_values=-1), lanes
 
 
 @functools.lru_cache(maxsize=256)
@@ -132,11 +138,11 @@ def _starts(strip: int, width: int, row: int, channels: int) -> FloatArray:
 
 @jit
 def _group(filters, taps, grouped):
-    """Put filters (taps, F) together as `taps` says: (groups, F, vectors of a group * LANES)."""
+    """Put filters (taps, F) together as `taps` says: (groups, F, lanes of a group)."""
     groups, count, length = grouped.shape
     for group in range(groups):
         for k in range(length):
-            tap = taps[group * length + k]
+            tap = taps[group, k]
             for f in range(count):
                 grouped[group, f, k] = filters[tap, f] if tap >= 0 else np.float32(0)
 
@@ -186,9 +192,9 @@ def _add_windows(size, image, grad_image, wanted, w, grad_w, offsets, at, values
     The group has as many vectors as the tuple `size` has elements.
     """
     places = load_offsets(offsets, size)
-    m, sums = 0, load_run(grad_w, places)
+    m, sums = 0, load_group(grad_w, places)
     if wanted:
-        taps = load_run(w, places)
+        taps = load_group(w, places)
         while at[m] >= 0:
             value, window = splat(values[m]), np.intp(at[m])
             sums = add_window(value, shifted(image, window), places, sums)
@@ -233,8 +239,8 @@ def _backward(
 ):
     """Fill `grad_filters`, each chunk's `partial_bias`, and `grad_x` unless it is empty.
 
-    `offsets` and `taps` are from `_window`; `grouped` are the filters in that order, (groups, F, vectors of a group *
-    LANES). Images are worked on in place, or in copies where `scratch` has room for them.
+    `offsets` and `taps` are from `_window`; `grouped` are the filters in that order, (groups, F, lanes of a group).
+    Images are worked on in place, or in copies where `scratch` has room for them.
     """
     samples, height, width, channels = x.shape
     _, pooled_height, pooled_width, count = grad_y.shape
@@ -244,6 +250,8 @@ def _backward(
     room = (strip * pooled_width + LANES - 1) // LANES * LANES + LANES
     wanted = grad_x.size > 0
     direct = room_for_image == 0
+    pixels, steps = pooled_height * pooled_width, groups * count
+    share, grad_share, won_share = size // steps + 1, pixels * count // steps + 1, pixels * stride // steps + 1
     for chunk_index in prange(chunks):
         chunk = np.intp(chunk_index)
         work = shifted(address(scratch), chunk * scratch.shape[1])
@@ -284,6 +292,13 @@ def _backward(
                 )
                 for group in range(groups):
                     for f in range(count):
+                        if top == 0:
+                            step = group * count + f
+                            ask_for_share(address(x), (n + 1) * size, share, step)
+                            if wanted:
+                                ask_for_share(address(grad_x), (n + 1) * size, share, step)
+                            ask_for_share(address(grad_y), (n + 1) * pixels * count, grad_share, step)
+                            ask_for_share(address(winners), (n + 1) * pixels * stride, won_share, step)
                         if integers(at)[f * room] >= 0:
                             listed = (
                                 shifted(image, 2 * top * row),
@@ -291,14 +306,14 @@ def _backward(
                                 wanted,
                                 shifted(address(grouped), (group * count + f) * length),
                                 shifted(grad_w, (group * count + f) * length),
-                                shifted(address(offsets), group * length // LANES),
+                                shifted(address(offsets), group * offsets.shape[1]),
                                 integers(shifted(at, f * room)),
                                 shifted(values, f * room),
                             )
-                            if length == len(SIX) * LANES:  # a choice here: by type, each would compile all of this
+                            if offsets.shape[1] == len(SIX):  # a choice here: by type, each would compile all of this
                                 _add_windows(SIX, *listed)
                             else:
-                                _add_windows(FIVE, *listed)
+                                _add_windows(SHORT, *listed)
             if wanted and not direct:
                 take_out(grad_work, height, width, channels, frame, shifted(address(grad_x), n * size))
     for index in prange(groups * count):

@@ -39,6 +39,11 @@ from fastcnn.backends.numba.simd import LANES, address, load, maximum, shifted, 
 _POSITIONS = 16
 
 
+def positions_of(output: tuple[int, ...]) -> int:
+    """Return how many positions the tiles of an image have, for results of the shape `output`."""
+    return _POSITIONS * -(-output[1] // 2) * -(-output[2] // 2)
+
+
 def forward(
     x: FloatArray,
     filters: NDArray[Any],
@@ -168,7 +173,7 @@ def _transform_group(images, length, corner, place, spare, step, tiles):
     n, row, column = tile_at(first, rows, columns)
     for t in range(first, last):
         begin = (n, 2 * row + corner[0], 2 * column + corner[1])
-        window, down, right = window_at(images, begin, 4, spare)
+        window, down, right = window_at(images, begin, (4, 4), spare)
         _transform_tile(window, down, right, length, step, shifted(tiles, (t - first) * length))
         n, row, column = next_tile(n, row, column, rows, columns)
 

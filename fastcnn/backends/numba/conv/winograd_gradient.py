@@ -65,7 +65,7 @@ def filter_gradient(
     _add_tiles(grad_y, kept, x, corner, (chunks, rows, parts), steps, scratch, sums, bias)
     grad_filters, grad_bias = aligned_empty((3, 3, channels, count)), aligned_empty((count,))
     edges = workspace.array("edges", (panels, LANES), zeros=False)
-    _add_up(sums, bias, edges, grad_filters.reshape(9, channels, count), grad_bias)
+    add_up(sums, bias, edges, grad_filters.reshape(9, channels, count), grad_bias)
     return grad_filters, grad_bias
 
 
@@ -256,7 +256,7 @@ def _total(sums, at, step, chunks):
 
 
 @parallel_jit
-def _add_up(sums, bias, edges, grad_filters, grad_bias):
+def add_up(sums, bias, edges, grad_filters, grad_bias):
     """Add the chunks' sums in order, and transform them to the taps (9, C, F)."""
     chunks, _, panels, taps, _ = sums.shape
     _, channels, count = grad_filters.shape

@@ -1,13 +1,11 @@
 """Winograd's F(4x4, 3x3) for 3x3 convolutions with stride 1 and 2x2 max-pooling: 36 multiplications for 144.
 
 Four pooling windows, 4x4 outputs, are one tile, over 6x6 pixels; see `winograd_tiles`. Tiles of one window, as in
-`winograd`, took 1.5 to 1.7 times as long, or as long where the outputs are 10x10 and four tiles of nine reach over
-them. The plain version is `pooled_direct`.
+`winograd`, took 1.5 to 1.7 times as long. Where a row or column of windows is left over at an edge, tiles there are one
+window high or wide: see `_kind`. For 10x10 outputs that takes 256 multiplications for 324 and, with 24 channels and 32
+filters, three quarters of the time. The transforms are in `winograd_points`. The plain version is `pooled_direct`.
 
-Transforms are values of polynomials at the points 0, 1, -1, 1/2, -2 and infinity. Errors are two thirds of what the
-usual 0, 1, -1, 2, -2 give (B. Barabasz et al., "Error Analysis and Improving the Accuracy of Winograd Convolution for
-Deep Neural Networks", 2020), for a few more additions. Beside a direct sum's they are, for random pixels, without and
-with ReLU:
+Beside a direct sum's errors those of whole tiles are, for random pixels, without and with ReLU:
 
 ========  ================  ============
 channels  root mean square  greatest
@@ -18,10 +16,12 @@ channels  root mean square  greatest
 256       0.9, 1.1          0.6, 0.8
 ========  ================  ============
 
+Those of tiles that are small in one direction are half of that, in both directions three tenths.
+
 Where pixels are the same over a tile in one direction or both, all positions in that direction are zero but one, and
 the outputs are equal to the last bit, as they should be: maxima that are equal for that reason are found equal. And an
 output that sees nothing but zeros, as many behind ReLU do, is the bias, exactly: without a bias rounding would decide
-whether ReLU lets its gradient pass. What is not finite spreads over the sixteen outputs of its tile.
+whether ReLU lets its gradient pass. What is not finite spreads over the outputs of its tile.
 """
 
 from __future__ import annotations
@@ -33,13 +33,23 @@ from numba import get_num_threads, get_thread_id, prange  # type: ignore[attr-de
 from numpy.typing import NDArray
 
 from fastcnn.backends.numba.conv.kernels import ask_for, put_pooled
+from fastcnn.backends.numba.conv.winograd_points import (
+    OUTPUTS,
+    POSITIONS,
+    SHORT,
+    SIDE,
+    has,
+    output_row,
+    store_output_sums,
+    transform_panel,
+    transform_tile,
+)
 from fastcnn.backends.numba.conv.winograd_tiles import (
     TILES,
     Corner,
     groups_of,
     multiply,
     next_tile,
-    pixels_of,
     tile_at,
     weights_of,
     window_at,
@@ -52,17 +62,15 @@ from fastcnn.backends.numba.simd import (
     address,
     equal,
     first_lanes,
-    fma,
     load,
     load_where,
     select,
     shifted,
     splat,
-    store,
 )
 
-#: Pixels of a tile in a row, its positions, and its outputs in a row.
-_SIDE, _POSITIONS, _OUTPUTS = 6, 36, 4
+#: Kinds of tiles: see `_kind`.
+_KINDS = 4
 
 
 def forward(
@@ -88,59 +96,28 @@ def forward(
         winners: (N, OH // 2, OW // 2, F in whole vectors).
     """
     channels, length = x.shape[3], padded_width(x.shape[3])
-    rows, columns = -(-y.shape[1] // 2), -(-y.shape[2] // 2)
-    groups, tiles = groups_of(len(y) * rows * columns, _POSITIONS * length)
-    weights, layout, is_wide = weights_of(filters, False, _POSITIONS, _transform_filters, workspace)
+    groups, tiles = _groups_of(y.shape, POSITIONS * length)
+    weights, layout, is_wide = weights_of(filters, False, POSITIONS, _transform_filters, workspace)
     # One vector more from one position to the next: a power of two would use few sets of the caches.
     steps = (tiles * length + LANES, (tiles + 1) * LANES, channels * LANES + LANES if is_wide else 0)
-    size = _POSITIONS * (LANES + length + sum(steps)) + padded_width(tiles)
+    size = POSITIONS * (LANES + length + sum(steps)) + padded_width(tiles)
     scratch = workspace.array("winograd", (get_num_threads(), size), zeros=False)
-    grid = (rows, columns, groups)
-    _forward(x, corner, grid, steps, weights, layout, start, np.float32(least), scratch, y, winners)
+    _forward(x, corner, groups, steps, weights, layout, start, np.float32(least), scratch, y, winners)
 
 
-@jit_inline
-def _tap_sums(g0, g1, g2):
-    """Three taps as a polynomial's coefficients: its values at the six points, each with the factor that is its own."""
-    even = g0 + g2
-    at_half = fma(splat(np.float32(0.25)), g2, fma(splat(np.float32(0.5)), g1, g0))
-    at_minus_two = fma(splat(np.float32(4)), g2, fma(splat(np.float32(-2)), g1, g0))
-    third = splat(np.float32(1 / 3))
-    return (
-        g0,
-        third * (g1 + even),
-        third * (g1 - even),
-        splat(np.float32(-16 / 15)) * at_half,
-        splat(np.float32(1 / 15)) * at_minus_two,
-        g2,
-    )
+def positions_of(maxima: tuple[int, ...]) -> int:
+    """Return how many positions the tiles of an image have, for maxima (N, OH // 2, OW // 2, F)."""
+    down, right = (SIDE * (extent // 2) + SHORT * (extent % 2) for extent in maxima[1:3])
+    return down * right
 
 
-@jit_inline
-def _store_row(to, step, values):
-    v0, v1, v2, v3, v4, v5 = values
-    store(to, 0, v0)
-    store(to, step, v1)
-    store(to, 2 * step, v2)
-    store(to, 3 * step, v3)
-    store(to, 4 * step, v4)
-    store(to, 5 * step, v5)
-
-
-@jit_part
-def _transform_panel(taps, tap, channel, channels, step, to):
-    """Transform one panel of filters; position s of the result goes to ``to + s * step``, (C, LANES)."""
-    for c in range(channels):
-        g, end = shifted(taps, c * channel), shifted(to, c * LANES)
-        a0, a1, a2, a3, a4, a5 = _tap_sums(load(g, 0), load(g, 3 * tap), load(g, 6 * tap))
-        b0, b1, b2, b3, b4, b5 = _tap_sums(load(g, tap), load(g, 4 * tap), load(g, 7 * tap))
-        c0, c1, c2, c3, c4, c5 = _tap_sums(load(g, 2 * tap), load(g, 5 * tap), load(g, 8 * tap))
-        _store_row(end, step, _tap_sums(a0, b0, c0))
-        _store_row(shifted(end, 6 * step), step, _tap_sums(a1, b1, c1))
-        _store_row(shifted(end, 12 * step), step, _tap_sums(a2, b2, c2))
-        _store_row(shifted(end, 18 * step), step, _tap_sums(a3, b3, c3))
-        _store_row(shifted(end, 24 * step), step, _tap_sums(a4, b4, c4))
-        _store_row(shifted(end, 30 * step), step, _tap_sums(a5, b5, c5))
+def _groups_of(maxima: tuple[int, ...], floats: int) -> tuple[int, int]:
+    """Return how many groups there are of the tiles of all kinds, and the tiles of the largest, at most."""
+    samples, height, width, _ = maxima
+    groups, _ = groups_of(-(-samples * positions_of(maxima) // POSITIONS), floats)
+    kinds = (high * wide for high in (height // 2, height % 2) for wide in (width // 2, width % 2))
+    blocks = (-(-samples * tiles // TILES) for tiles in kinds)
+    return groups, TILES * sum(-(-number // groups) for number in blocks)
 
 
 @parallel_jit
@@ -149,97 +126,102 @@ def _transform_filters(taps, layout, channels, panels, transformed):
     step = channels * LANES
     for panel_index in prange(panels):
         panel = np.intp(panel_index)
-        to = shifted(address(transformed), panel * _POSITIONS * step)
-        _transform_panel(shifted(address(taps), panel * layout[0]), layout[1], layout[2], channels, step, to)
+        to = shifted(address(transformed), panel * POSITIONS * step)
+        transform_panel(shifted(address(taps), panel * layout[0]), layout[1], layout[2], channels, step, to)
 
 
 @jit_inline
-def _pixel_sums(pixels, step):
-    """Sums of six pixels: all but the second are exactly zero where the pixels are the same.
-
-    That is why they begin with differences; and nothing is added here that is subtracted again.
-    """
-    d0, d1, d2 = load(pixels, 0), load(pixels, step), load(pixels, 2 * step)
-    d3, d4, d5 = load(pixels, 3 * step), load(pixels, 4 * step), load(pixels, 5 * step)
-    half, more = splat(np.float32(0.5)), splat(np.float32(1.5))
-    even, odd = d4 - d2, d3 - d1
-    return (
-        fma(more, odd, even) + (d0 - d2),
-        fma(splat(np.float32(2.5)), d3, fma(half, d2, d4 - d1)),
-        fma(half, d3 - d2, even) + (d1 - d2),
-        fma(splat(np.float32(2)), odd, even),
-        fma(splat(np.float32(-0.5)), odd, even),
-        fma(more, even, d5 - d3) - odd,
-    )
+def _is_seen(pixel, channels):
+    """Whether a pixel is anything but zeros."""
+    zero, seen = splat(np.float32(0)), False
+    for k in range(0, channels, LANES):
+        part = load_where(pixel, k, first_lanes(channels - k))
+        seen |= count_lanes(equal(part, zero)) < LANES
+    return seen
 
 
 @jit_part
-def _transform_tile(window, row, pixel, length, step, tile, spare):
-    """Transform a window of 6x6 pixels; position s of the result goes to ``tile + s * step``, `length` floats.
+def _blank(window, down, right, sides, channels):
+    """Which outputs of a window see nothing but zeros: bit 8 * row + column.
 
-    Column after column goes through `spare`, which the first-level cache holds: registers would not.
+    Each output sees one of four pixels in the middle: where none of those is zeros, no other is looked at.
     """
-    for k in range(0, length, LANES):
-        at, to = shifted(window, k), shifted(tile, k)
-        for j in range(_SIDE):
-            _store_row(shifted(spare, j * LANES), _SIDE * LANES, _pixel_sums(shifted(at, j * pixel), row))
-        for i in range(_SIDE):
-            _store_row(shifted(to, i * _SIDE * step), step, _pixel_sums(shifted(spare, i * _SIDE * LANES), LANES))
-
-
-@jit_inline
-def _product_sums(m0, m1, m2, m3, m4, m5):
-    """Four outputs: the sums of the products, times the points' powers 0 to 3."""
-    even, odd = m1 + m2, m1 - m2
-    return (
-        m0 + even + (m3 + m4),
-        fma(splat(np.float32(0.5)), m3, fma(splat(np.float32(-2)), m4, odd)),
-        fma(splat(np.float32(0.25)), m3, fma(splat(np.float32(4)), m4, even)),
-        fma(splat(np.float32(0.125)), m3, fma(splat(np.float32(-8)), m4, odd)) + m5,
-    )
-
-
-@jit_inline
-def _column(products, step):
-    """The sums of one column of positions, which are `step` floats apart."""
-    m0, m1, m2 = load(products, 0), load(products, step), load(products, 2 * step)
-    return _product_sums(m0, m1, m2, load(products, 3 * step), load(products, 4 * step), load(products, 5 * step))
-
-
-@jit_part
-def _blank(window, down, right, channels):
-    """Which outputs of a window see nothing but zeros: bit 8 * row + column."""
-    seen, zero = np.int64(0), splat(np.float32(0))
-    for i in range(_SIDE):
-        for j in range(_SIDE):
-            for k in range(0, channels, LANES):
-                pixel = load_where(window, i * down + j * right + k, first_lanes(channels - k))
-                seen |= np.int64(count_lanes(equal(pixel, zero)) < LANES) << (8 * i + j)
+    tall, wide = sides
+    low, high = shifted(window, 2 * down), shifted(window, (tall - 3) * down)
+    if (
+        _is_seen(shifted(low, 2 * right), channels)
+        and _is_seen(shifted(high, 2 * right), channels)
+        and _is_seen(shifted(low, (wide - 3) * right), channels)
+        and _is_seen(shifted(high, (wide - 3) * right), channels)
+    ):
+        return np.int32(0)
+    seen = np.int64(0)
+    for i in range(tall):
+        for j in range(wide):
+            seen |= np.int64(_is_seen(shifted(window, i * down + j * right), channels)) << (8 * i + j)
     seen |= seen >> 1 | seen >> 2
     seen |= seen >> 8 | seen >> 16
     return np.int32(~seen & 0x0F0F0F0F)
 
 
-@jit_part
-def _transform_group(images, length, corner, place, spare, step, tiles, blank):
-    """Transform a group of tiles, and note which outputs are blank.
+@jit_inline
+def _kind(kind, shape):
+    """Tiles of one kind: the rows and columns of them in an image, the first one's first output, their sides in pixels.
 
-    `place` is their rows and columns in an image, and the first and last of them.
+    `shape` is that of the maxima. The kinds are, in this order: two outputs wide, at the right edge; 4x4 outputs; two
+    outputs high, at the lower edge; and both, in the corner. So the tiles that have a position are neighbours, whether
+    only the second and third kind have its column, only the first and second its row, or both.
     """
-    rows, columns, first, last = place
-    copied = shifted(spare, _POSITIONS * LANES)
-    n, row, column = tile_at(first, rows, columns)
-    for t in range(first, last):
-        begin = (n, _OUTPUTS * row + corner[0], _OUTPUTS * column + corner[1])
-        window, down, right = window_at(images, begin, _SIDE, copied)
-        _transform_tile(window, down, right, length, step, shifted(tiles, (t - first) * length), spare)
-        blank[t - first] = _blank(window, down, right, images[3][3])
-        n, row, column = next_tile(n, row, column, rows, columns)
+    rows, columns = shape[1] // 2, shape[2] // 2
+    low, narrow = kind >= 2, kind == 0 or kind == 3
+    first = (OUTPUTS * rows if low else 0, OUTPUTS * columns if narrow else 0)
+    sides = (SHORT if low else SIDE, SHORT if narrow else SIDE)
+    return (shape[1] % 2 if low else rows, shape[2] % 2 if narrow else columns), first, sides
 
 
 @jit_inline
-def _unless_blank(blank, v0, v1, v2, v3):
+def _share(kind, shape, group):
+    """The first and the last tile of one kind in a group, and room for them: each group has a share of each kind.
+
+    `group` is its number, and how many there are.
+    """
+    (rows, columns), _, _ = _kind(kind, shape)
+    total = shape[0] * rows * columns
+    blocks = (total + TILES - 1) // TILES
+    first, last = blocks * group[0] // group[1], blocks * (group[0] + 1) // group[1]
+    return first * TILES, min(last * TILES, total), (last - first) * TILES
+
+
+@jit_inline
+def _ends(shape, group):
+    """Where among a group's tiles the room of each kind ends."""
+    narrow = _share(0, shape, group)[2]
+    whole = narrow + _share(1, shape, group)[2]
+    low = whole + _share(2, shape, group)[2]
+    return narrow, whole, low, low + _share(3, shape, group)[2]
+
+
+@jit_part
+def _transform_group(images, length, corner, shape, group, spare, step, tiles, blank):
+    """Transform a group of tiles, and note which outputs are blank."""
+    copied, begin = shifted(spare, POSITIONS * LANES), 0
+    for kind in range(_KINDS):
+        (rows, columns), (top, left), sides = _kind(kind, shape)
+        first, last, room = _share(kind, shape, group)
+        n, row, column = tile_at(first, rows, columns)
+        for t in range(begin, begin + last - first):
+            at = (n, OUTPUTS * row + top + corner[0], OUTPUTS * column + left + corner[1])
+            window, down, right = window_at(images, at, sides, copied)
+            transform_tile(window, down, right, sides, length, step, shifted(tiles, t * length), spare)
+            blank[t] = _blank(window, down, right, sides, images[3][3])
+            n, row, column = next_tile(n, row, column, rows, columns)
+        begin += room
+
+
+@jit_inline
+def _unless_blank(blank, outputs):
     """Four outputs, zero where the lowest bits say so."""
+    v0, v1, v2, v3 = outputs
     zero = splat(np.float32(0))
     return (
         select(first_lanes((blank & 1) * LANES), zero, v0),
@@ -250,49 +232,47 @@ def _unless_blank(blank, v0, v1, v2, v3):
 
 
 @jit_part
-def _put_maxima(products, step, blank, start, floor, lanes, shape, stride, place, y, winners, spare):
+def _put_maxima(products, step, blank, start, floor, lanes, shape, stride, group, y, winners, spare):
     """Write the maxima of a group of tiles for one vector of filters."""
     _, height, width, count = shape
-    rows, columns, first, last = place
-    least, down = splat(floor), _SIDE * step
-    n, row, column = tile_at(first, rows, columns)
-    for t in range(first, last):
-        at = shifted(products, (t - first) * LANES)
-        a0, a1, a2, a3 = _column(at, down)
-        b0, b1, b2, b3 = _column(shifted(at, step), down)
-        c0, c1, c2, c3 = _column(shifted(at, 2 * step), down)
-        d0, d1, d2, d3 = _column(shifted(at, 3 * step), down)
-        e0, e1, e2, e3 = _column(shifted(at, 4 * step), down)
-        f0, f1, f2, f3 = _column(shifted(at, 5 * step), down)
-        pixel = (n * height + 2 * row) * width + 2 * column
-        right, below = 2 * column + 1 < width, 2 * row + 1 < height
-        a0, b0, c0, d0 = _product_sums(a0, b0, c0, d0, e0, f0)
-        a1, b1, c1, d1 = _product_sums(a1, b1, c1, d1, e1, f1)
-        bits = np.intp(blank[t - first])
-        if bits != 0:
-            a0, b0, c0, d0 = _unless_blank(bits, a0, b0, c0, d0)
-            a1, b1, c1, d1 = _unless_blank(bits >> 8, a1, b1, c1, d1)
-        to, won = pixel * count, pixel * stride
-        put_pooled(a0 + start, b0 + start, a1 + start, b1 + start, least, lanes, y, to, winners, won, spare)
-        if right:
-            to, won = to + count, won + stride
-            put_pooled(c0 + start, d0 + start, c1 + start, d1 + start, least, lanes, y, to, winners, won, spare)
-        if below:
-            a2, b2, c2, d2 = _product_sums(a2, b2, c2, d2, e2, f2)
-            a3, b3, c3, d3 = _product_sums(a3, b3, c3, d3, e3, f3)
-            if bits != 0:
-                a2, b2, c2, d2 = _unless_blank(bits >> 16, a2, b2, c2, d2)
-                a3, b3, c3, d3 = _unless_blank(bits >> 24, a3, b3, c3, d3)
-            to, won = (pixel + width) * count, (pixel + width) * stride
-            put_pooled(a2 + start, b2 + start, a3 + start, b3 + start, least, lanes, y, to, winners, won, spare)
-            if right:
-                to, won = to + count, won + stride
-                put_pooled(c2 + start, d2 + start, c3 + start, d3 + start, least, lanes, y, to, winners, won, spare)
-        n, row, column = next_tile(n, row, column, rows, columns)
+    least, edge, begin = splat(floor), shifted(spare, OUTPUTS * SIDE * LANES), 0
+    for kind in range(_KINDS):
+        (rows, columns), (top, left), (tall, wide) = _kind(kind, shape)
+        first, last, room = _share(kind, shape, group)
+        n, row, column = tile_at(first, rows, columns)
+        for t in range(begin, begin + last - first):
+            for j in range(SIDE):
+                if has(wide, j):
+                    at = shifted(products, t * LANES + j * step)
+                    store_output_sums(at, SIDE * step, tall, shifted(spare, j * LANES), SIDE * LANES)
+            pixel = (n * height + 2 * row + top // 2) * width + 2 * column + left // 2
+            bits = np.intp(blank[t])
+            for i in range(0, tall - 2, 2):
+                sums = shifted(spare, i * SIDE * LANES)
+                upper, lower = output_row(sums, wide), output_row(shifted(sums, SIDE * LANES), wide)
+                if bits != 0:
+                    upper, lower = _unless_blank(bits >> 8 * i, upper), _unless_blank(bits >> 8 * i + 8, lower)
+                to, won = pixel * count, pixel * stride
+                a0, a1, a2, a3 = upper
+                b0, b1, b2, b3 = lower
+                put_pooled(a0 + start, a1 + start, b0 + start, b1 + start, least, lanes, y, to, winners, won, edge)
+                if wide == SIDE:
+                    to, won = to + count, won + stride
+                    put_pooled(a2 + start, a3 + start, b2 + start, b3 + start, least, lanes, y, to, winners, won, edge)
+                pixel += width
+            n, row, column = next_tile(n, row, column, rows, columns)
+        begin += room
+
+
+@jit_inline
+def _ask_for_share(array, group, part, parts):
+    """Ask for a part of a group's share of an array; a group behind the last has none."""
+    size = array.size if group[0] < group[1] else 0
+    ask_for(address(array), size * group[0] // group[1], size * (group[0] + 1) // group[1], part, parts)
 
 
 @parallel_jit
-def _forward(x, corner, grid, steps, filters, layout, start, least, scratch, y, winners):
+def _forward(x, corner, groups, steps, filters, layout, start, least, scratch, y, winners):
     """Convolve group after group of tiles.
 
     `filters` are transformed, (panels, 36, C, LANES), or if ``steps[2]`` is not zero transformed here: `layout` tells
@@ -302,38 +282,37 @@ def _forward(x, corner, grid, steps, filters, layout, start, least, scratch, y, 
     next group's pixels. Without that 26x26x32 to 64 filters takes a sixth longer.
     """
     channels, count, stride = x.shape[3], y.shape[3], winners.shape[3]
-    rows, columns, groups = grid
     tile_step, product_step, weight_step = steps
     length = (channels + LANES - 1) // LANES * LANES
-    total = y.shape[0] * rows * columns
-    blocks = (total + TILES - 1) // TILES
+    panels = (count + LANES - 1) // LANES
     for group_index in prange(groups):
-        group = np.intp(group_index)
+        group, following = (np.intp(group_index), groups), (np.intp(group_index) + 1, groups)
         images = (address(x), address(x), False, x.shape)
         spare = shifted(address(scratch), get_thread_id() * scratch.shape[1])
-        tiles = shifted(spare, _POSITIONS * (length + LANES))
-        products = shifted(tiles, _POSITIONS * tile_step)
-        blank = integers(shifted(products, _POSITIONS * (product_step + weight_step)))
-        first, last = blocks * group // groups * TILES, min(blocks * (group + 1) // groups * TILES, total)
-        place = (rows, columns, first, last)
-        _transform_group(images, length, corner, place, spare, tile_step, tiles, blank)
-        maxima, stop = pixels_of(y.shape, place, 2, 0, 2)
-        ahead = (rows, columns, min(last, total - 1), min(2 * last - first, total))
-        pixels, pixels_stop = pixels_of(x.shape, ahead, _OUTPUTS, corner[0], _SIDE)
-        for panel in range((count + LANES - 1) // LANES):
-            weights, step = shifted(address(filters), panel * _POSITIONS * channels * LANES), channels * LANES
+        tiles = shifted(spare, POSITIONS * (length + LANES))
+        products = shifted(tiles, POSITIONS * tile_step)
+        blank = integers(shifted(products, POSITIONS * (product_step + weight_step)))
+        _transform_group(images, length, corner, y.shape, group, spare, tile_step, tiles, blank)
+        narrow, whole, low, total = _ends(y.shape, group)
+        for panel in range(panels):
+            weights, step = shifted(address(filters), panel * POSITIONS * channels * LANES), channels * LANES
             if weight_step > 0:
-                weights, step = shifted(products, _POSITIONS * product_step), weight_step
+                weights, step = shifted(products, POSITIONS * product_step), weight_step
                 taps = shifted(address(filters), panel * layout[0])
-                _transform_panel(taps, layout[1], layout[2], channels, step, weights)
-            for s in range(_POSITIONS):
+                transform_panel(taps, layout[1], layout[2], channels, step, weights)
+            for s in range(POSITIONS):
                 if panel == 0:
-                    ask_for(address(y), maxima * count, stop * count, s, _POSITIONS)
-                    ask_for(address(winners), maxima * stride, stop * stride, s, _POSITIONS)
-                part, parts = panel * _POSITIONS + s, (count + LANES - 1) // LANES * _POSITIONS
-                ask_for(address(x), pixels * channels, pixels_stop * channels, part, parts)
-                at, to = shifted(tiles, s * tile_step), shifted(products, s * product_step)
+                    _ask_for_share(y, group, s, POSITIONS)
+                    _ask_for_share(winners, group, s, POSITIONS)
+                _ask_for_share(x, following, panel * POSITIONS + s, panels * POSITIONS)
+                first, last = 0, total
+                if not has(SHORT, s % SIDE):
+                    first, last = narrow, low
+                if not has(SHORT, s // SIDE):
+                    last = whole
+                at = shifted(tiles, s * tile_step + first * length)
+                to = shifted(products, s * product_step + first * LANES)
                 multiply(at, length, last - first, channels, shifted(weights, s * step), to)
             bias, lanes = load(address(start), panel * LANES), count - panel * LANES
             out, won = shifted(address(y), panel * LANES), shifted(address(winners), panel * LANES)
-            _put_maxima(products, product_step, blank, bias, least, lanes, y.shape, stride, place, out, won, spare)
+            _put_maxima(products, product_step, blank, bias, least, lanes, y.shape, stride, group, out, won, spare)

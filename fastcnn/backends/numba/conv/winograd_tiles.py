@@ -46,22 +46,21 @@ Corner = tuple[int, int]
 Layout = tuple[int, int, int]
 
 
-def pays(kernel: tuple[int, ...], output: tuple[int, ...], side: int) -> bool:
+def pays(kernel: tuple[int, ...], output: tuple[int, ...], positions: int) -> bool:
     """Whether the products that are saved outweigh the transforms.
 
     Args:
         kernel: (kernel height, kernel width, C, F).
         output: of the convolution (N, OH, OW, F), before pooling.
-        side: the height and width of a tile's outputs.
+        positions: of all tiles of an image.
     """
     kernel_height, kernel_width, channels, count = kernel
     samples, height, width, _ = output
-    tiles = -(-height // side) * -(-width // side)
     return (
         (kernel_height, kernel_width) == (3, 3)
         and min(channels, count) >= LANES
-        and side * samples * tiles >= 64  # or the transform of the filters does not pay
-        and 9 * height * width >= 1.5 * (side + 2) ** 2 * tiles  # few tiles that reach over the output
+        and samples * positions >= 400  # or the transform of the filters does not pay
+        and 9 * height * width >= 1.5 * positions  # few tiles that reach over the output
     )
 
 
@@ -142,26 +141,28 @@ def copy_pixels(image, mask, masked, shape, row, left, count, length, to):
 
 
 @jit_part
-def window_at(images, corner, side, spare):
-    """The side x side pixels from `corner` on (image, row, column), and the floats to the next row and the next pixel.
+def window_at(images, corner, sides, spare):
+    """The pixels from `corner` on (image, row, column), and the floats to the next row and the next pixel.
 
     They are copied to `spare`, in whole vectors, where some are outside the image or not kept. `images` are pointers to
-    the pixels and to what is above zero where they are kept, whether that is so, and the shape (N, H, W, C).
+    the pixels and to what is above zero where they are kept, whether that is so, and the shape (N, H, W, C); `sides`
+    the window's height and width.
     """
     x, kept, masked, (samples, height, width, channels) = images
     n, top, left = corner
+    tall, wide = sides
     length = (channels + LANES - 1) // LANES * LANES
     size = height * width * channels
     at = n * size + (top * width + left) * channels
     # The last vector of the last pixel must not reach beyond the images.
-    fits = at + (side - 1) * (width + 1) * channels + length <= samples * size
-    if fits and top >= 0 and left >= 0 and top + side <= height and left + side <= width and not masked:
+    fits = at + ((tall - 1) * width + wide - 1) * channels + length <= samples * size
+    if fits and top >= 0 and left >= 0 and top + tall <= height and left + wide <= width and not masked:
         return shifted(x, at), width * channels, channels
     image, mask = shifted(x, n * size), shifted(kept, n * size)
-    for i in range(side):
-        to = shifted(spare, i * side * length)
-        copy_pixels(image, mask, masked, (height, width, channels), top + i, left, side, length, to)
-    return spare, side * length, length
+    for i in range(tall):
+        to = shifted(spare, i * wide * length)
+        copy_pixels(image, mask, masked, (height, width, channels), top + i, left, wide, length, to)
+    return spare, wide * length, length
 
 
 @jit_inline
