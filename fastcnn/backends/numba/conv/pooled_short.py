@@ -173,7 +173,7 @@ def _backward(grad_y, winners, x, frame, starts, offsets, reach, image, scratch,
     and `image` the floats of an image in its margin, in `scratch`.
 
     While a core multiplies, it asks for the gradients, winners and pixels of its next image, a line or two with each
-    window: a tenth of them at once had to be waited for, and all took 1.1 to 1.25 times as long.
+    window: a tenth of them at once had to be waited for, and all took 1.1 times as long.
     """
     samples, height, width, channels = x.shape
     size, count, stride = grad_y.shape[1:3], grad_y.shape[3], winners.shape[3]

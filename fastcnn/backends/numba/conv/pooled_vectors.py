@@ -31,7 +31,7 @@ HALF = LANES // 2
 #: A group is six vectors, or as much as this of shorter ones: it and its gradient stay in registers. With AVX-512 the
 #: shorter are halves. If a window's rows are whole halves but not whole vectors, half of the windows begin in the
 #: middle of a cache line: each vector of theirs straddles two, and waits for the two that were written there last.
-#: Halves never do, and nothing is copied to make room behind a window: 0.75 to 0.85 of the time.
+#: Halves never do, and nothing is copied to make room behind a window.
 SIX, SHORT = (0,) * 6, (0,) * (9 if LANES == 16 else 5)
 
 #: Floats of a shorter vector.
