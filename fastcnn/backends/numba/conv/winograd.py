@@ -80,6 +80,15 @@ def forward(
 
 
 @jit_inline
+def store_four(to, step, v0, v1, v2, v3):
+    """Write four vectors, `step` floats from one to the next."""
+    store(to, 0, v0)
+    store(to, step, v1)
+    store(to, 2 * step, v2)
+    store(to, 3 * step, v3)
+
+
+@jit_inline
 def _sums(g0, g1, g2):
     half = splat(np.float32(0.5))
     even, odd = half * (g0 + g2), half * g1
@@ -89,10 +98,7 @@ def _sums(g0, g1, g2):
 @jit_inline
 def _store_sums(to, step, g0, g1, g2):
     g0, g1, g2, g3 = _sums(g0, g1, g2)
-    store(to, 0, g0)
-    store(to, step, g1)
-    store(to, 2 * step, g2)
-    store(to, 3 * step, g3)
+    store_four(to, step, g0, g1, g2, g3)
 
 
 @jit_part
@@ -132,14 +138,11 @@ def _column(pixel, row):
 @jit_inline
 def _store_row(to, step, d0, d1, d2, d3):
     d0, d1, d2, d3 = _differences(d0, d1, d2, d3)
-    store(to, 0, d0)
-    store(to, step, d1)
-    store(to, 2 * step, d2)
-    store(to, 3 * step, d3)
+    store_four(to, step, d0, d1, d2, d3)
 
 
 @jit_part
-def _transform_tile(window, row, pixel, length, step, tile):
+def transform_tile(window, row, pixel, length, step, tile):
     """Transform a window of 4x4 pixels; position s of the result goes to ``tile + s * step``, `length` floats."""
     for k in range(0, length, LANES):
         at, to = shifted(window, k), shifted(tile, k)
@@ -174,7 +177,7 @@ def _transform_group(images, length, corner, place, spare, step, tiles):
     for t in range(first, last):
         begin = (n, 2 * row + corner[0], 2 * column + corner[1])
         window, down, right = window_at(images, begin, (4, 4), spare)
-        _transform_tile(window, down, right, length, step, shifted(tiles, (t - first) * length))
+        transform_tile(window, down, right, length, step, shifted(tiles, (t - first) * length))
         n, row, column = next_tile(n, row, column, rows, columns)
 
 
